@@ -1,0 +1,199 @@
+"""Every field of a training run, with its unit and meaning.
+
+Experiment records start from `get_config()` and set values; the result is
+locked, so a misspelt field is an error that lists the fields there are.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields and neutral values; not a run worth making by itself."""
+  config = ml_collections.ConfigDict()
+
+  # What is trained: 'vae', 'image' (text encoder + 2D UNet) or 'multiview'.
+  config.task = "vae"
+  # Decides initial weights, noise and the order of the data.
+  config.seed = 0
+
+  config.data = _data()
+  # The 2D batches among multi-view ones (train.image_batch_share).
+  config.image_data = _data()
+
+  config.vae = ml_collections.ConfigDict(
+    dict(
+      # Channels per level, finest first; factor 2 ** (levels - 1).
+      block_out_channels=(128, 256, 512, 512),
+      # Residual blocks per encoder level (decoder: one more).
+      layers_per_block=2,
+      latent_channels=4,
+      # Groups of every norm; divides all channel counts.
+      norm_num_groups=32,
+    )
+  )
+  config.text_encoder = ml_collections.ConfigDict(
+    dict(
+      # Upper bound on the tokens the tokenizer may learn.
+      vocab_size=1500,
+      # Tokens per caption, start and end included.
+      max_position_embeddings=32,
+      hidden_size=128,
+      intermediate_size=512,
+      num_hidden_layers=4,
+      num_attention_heads=4,
+      # 'quick_gelu' (CLIP ViT-L) or 'gelu' (OpenCLIP-H).
+      hidden_act="quick_gelu",
+      # What fills short rows: the end token (CLIP ViT-L) or '!' (id 0).
+      pad_token="<|endoftext|>",
+    )
+  )
+  config.unet = ml_collections.ConfigDict(
+    dict(
+      # Channels per level, finest first.
+      block_out_channels=(320, 640, 1280, 1280),
+      layers_per_block=2,
+      # Attention heads per level (a number of heads, not a width).
+      num_heads=(8, 8, 8, 8),
+      # Whether each level has spatial transformers.
+      attention_levels=(True, True, True, False),
+      # Whether the middle block has one.
+      mid_attention=True,
+      norm_num_groups=32,
+      # Width of the text tokens; equals text_encoder.hidden_size.
+      cross_attention_dim=128,
+    )
+  )
+  config.epipolar = ml_collections.ConfigDict(
+    dict(
+      # Width inside the block.
+      width=128,
+      # Width of an attention head.
+      head_dim=64,
+      # Frequencies of the positional encodings.
+      num_frequencies=6,
+      # Points on a ray, by place: mid_block, up_blocks_0 (coarsest) and so on.
+      points=dict(mid_block=4, up_blocks_1=8, up_blocks_2=8),
+    )
+  )
+  # A diffusers scheduler config.
+  config.schedule = ml_collections.ConfigDict(
+    dict(
+      num_train_timesteps=1000,
+      beta_schedule="scaled_linear",
+      beta_start=0.00085,
+      beta_end=0.012,
+      # 'epsilon', 'v_prediction' or 'sample'.
+      prediction_type="v_prediction",
+      # Times of a sampling run: 'leading', 'trailing' or 'linspace'.
+      timestep_spacing="trailing",
+    )
+  )
+  config.optimizer = ml_collections.ConfigDict(
+    dict(
+      # Peak learning rate of AdamW.
+      learning_rate=1e-4,
+      # 'constant' or 'cosine' (to zero at train.steps) after the warm-up.
+      schedule="constant",
+      # Steps of linear warm-up.
+      warmup_steps=500,
+      # Decoupled decay of kernels; biases and norms do not decay.
+      weight_decay=1e-2,
+      # Largest global gradient norm.
+      clip_norm=1.0,
+      # Decay of the first and second moments.
+      b1=0.9,
+      b2=0.999,
+    )
+  )
+  config.train = ml_collections.ConfigDict(
+    dict(
+      # Updates in all.
+      steps=100_000,
+      # Examples per update over all devices (multiview: assets).
+      batch_size=32,
+      # Limit of the averaged weights' decay.
+      ema_decay=0.9995,
+      # A diffusers-layout folder to start from; '' starts from nothing.
+      # The image task needs its vae/, multiview all of a 2D model.
+      init_from="",
+      # Minutes after which the process saves and ends; 0: no limit.
+      max_minutes=0.0,
+      # Minutes between checkpoints.
+      checkpoint_minutes=10.0,
+      # Checkpoints kept, newest first.
+      keep=2,
+      # Steps between log lines.
+      log_every=50,
+      # Steps between sample sheets; 0: none.
+      sample_every=1000,
+      # DDIM steps of the samples.
+      sample_steps=25,
+      # Prompts of the samples.
+      prompts=("a red ball", "a blue snowman"),
+      # Guidance scale of the samples.
+      guidance_scale=3.0,
+      # Fake CPU devices to share a batch between; 0: devices as they are.
+      cpu_devices=0,
+      # vae: weight of the edge loss (absolute differences of gradients).
+      edge_weight=1.0,
+      # vae: weight of the mean KL divergence per latent number, in nats.
+      kl_weight=1e-4,
+      # vae: train the decoder alone (needs init_from).
+      freeze_encoder=False,
+      # Share of captions replaced by the empty text.
+      caption_dropout=0.1,
+      # multiview: share of assets whose views cannot see each other.
+      view_dropout=0.15,
+      # multiview: share of steps on 2D batches (image_data), with neither
+      # epipolar blocks nor cameras.
+      image_batch_share=0.0,
+    )
+  )
+  # What `launch.py sample` does unless its flags say otherwise; any field of
+  # `generation.request.Request`.
+  config.sample = ml_collections.ConfigDict(
+    dict(
+      # Folder of the multi-view model.
+      multiview="",
+      # Folder of the 2D model.
+      image="",
+      # Denoising steps.
+      steps=50,
+      # Classifier-free guidance inside each model; 1 is none.
+      multiview_guidance=7.5,
+      image_guidance=7.5,
+      # Preset or spec of the mixing weight, see `scores.lambda_schedule`.
+      lambda_schedule="paper",
+    )
+  )
+  return config.lock()
+
+
+def _data() -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    dict(
+      # 'renders' (a data set built by `launch.py data`) or 'synthetic'.
+      source="renders",
+      # Folder of the data set.
+      path="runs/data/renders/1.0.0",
+      split="train",
+      # Looks of the objects: simplified, full, retextured.
+      looks=("full", "retextured"),
+      # 'exclude', 'only' or 'seen_by_image_model'.
+      held_out_pairs="seen_by_image_model",
+      # Views of an example.
+      num_views=1,
+      # Probability that they are one orbit, or one cluster of nearby views.
+      orthogonal=0.5,
+      nearby=0.5,
+      # Share of captions that name the view; single views only.
+      view_words=0.0,
+      # Side of a view in pixels.
+      image_size=128,
+      # Side of random crops in pixels, or None for whole views.
+      crop=ml_collections.config_dict.placeholder(int),
+      # Threads that prepare batches, and batches prepared ahead.
+      threads=1,
+      prefetch=2,
+    )
+  )

@@ -1,0 +1,1 @@
+"""Objects to renders to records to batches."""

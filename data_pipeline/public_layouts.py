@@ -1,0 +1,306 @@
+"""Reads the render folders of other projects as `RenderedObject`.
+
+* Zero123: `000.png, 000.npy, 001.png, ...` in one folder. Each array is
+  [3, 4], world to camera, Blender camera axes (x right, y up, looking along
+  -z). No intrinsics are stored: all renders use a 35 mm lens on a 32 mm
+  sensor, a field of view of 49.13 degrees.
+* SPAD: `images/0.png, cameras/0.npy, ...`. Each .npy is a pickled dict
+  {fov: radians, matrix_world: 16 numbers}, the latter camera to world in
+  Blender camera axes; it is read by `safe_numpy`. Depths (EXR) are not read.
+* transforms: the `transforms.json` of NeRF tools, `{camera_angle_x, frames:
+  [{file_path, transform_matrix}]}`, with the same kind of matrices. MVDream
+  published no files; this is what most Blender scripts for its training data
+  write, and what the sampler here writes. Also understood, per file or per
+  frame: `fl_x, fl_y, cx, cy, w, h` in pixels, and `group` per frame (views
+  without one are one group).
+
+The worlds are Blender's, z up, into which a glTF object is imported with its
+front along -y. The world is turned about z so that the front looks along +x,
+as everywhere in this project; a description can name another front. Lengths
+are kept: a Zero123 object fills a unit cube, so it lies inside the unit ball.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from data_pipeline import files, safe_numpy
+from data_pipeline.renders import rendered_object
+
+ZERO123_FIELD_OF_VIEW = 2 * math.atan(32 / 2 / 35)
+"""Radians: Blender's sensor width and focal length in millimetres."""
+
+_QUARTER_TURNS = {"+x": 0, "-y": 1, "-x": 2, "+y": 3}
+"""From the direction an object looks along to +x, counter-clockwise."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+  """What the public layouts leave to a separate captions file.
+
+  Attributes:
+    name: what the object is called.
+    captions: at least one sentence.
+    category: may be empty.
+    front: the direction in the file's world that the object looks along.
+  """
+
+  name: str
+  captions: tuple[str, ...]
+  category: str = ""
+  front: str = "-y"
+
+  def __post_init__(self):
+    if self.front not in _QUARTER_TURNS or not self.captions:
+      raise ValueError(
+        f"{self}: needs a caption, and front must be one of "
+        f"{', '.join(_QUARTER_TURNS)}"
+      )
+
+
+def read_zero123(
+  folder: pathlib.Path, description: Description
+) -> rendered_object.RenderedObject:
+  """One object of the Zero123 layout; its uid is the folder's name.
+
+  Raises:
+    ValueError: if images and cameras do not pair up, or none is usable.
+  """
+  images = sorted(folder.glob("[0-9]*.png"))
+  arrays = [image.with_suffix(".npy") for image in images]
+  absent = [file.name for file in arrays if not file.exists()]
+  if absent or not images:
+    raise ValueError(
+      f"{folder}: needs pairs 000.png, 000.npy; "
+      f"{'no image' if not images else 'missing ' + ', '.join(absent)}"
+    )
+  bottom = np.array([[0, 0, 0, 1]], np.float64)
+  extrinsics = [np.load(file, allow_pickle=False) for file in arrays]
+  if any(matrix.shape != (3, 4) for matrix in extrinsics):
+    raise ValueError(f"{folder}: every .npy must be a [3, 4] matrix")
+  # A singular matrix is left non-finite, and is dropped below.
+  cameras = [_invert(np.concatenate([m, bottom])) for m in extrinsics]
+  lens = _lens(ZERO123_FIELD_OF_VIEW)
+  return _assemble(
+    folder,
+    description,
+    images,
+    np.stack(cameras),
+    intrinsics=np.tile(lens, (len(images), 1, 1)),
+    groups=[0] * len(images),
+  )
+
+
+def read_spad(
+  folder: pathlib.Path, description: Description
+) -> rendered_object.RenderedObject:
+  """One object of the SPAD layout; its uid is the folder's name.
+
+  Views without a camera file, which occur, are left out.
+
+  Raises:
+    ValueError: if a camera file is not what it should be, or none is usable.
+  """
+  cameras, lenses, images = [], [], []
+  for file in sorted(folder.glob("cameras/*.npy")):
+    image = folder / "images" / f"{file.stem}.png"
+    if not image.exists():
+      continue
+    camera = safe_numpy.load_object(file)
+    if not isinstance(camera, dict) or {"fov", "matrix_world"} - set(camera):
+      raise ValueError(f"{file}: needs a dict with fov and matrix_world")
+    matrix = np.array(camera["matrix_world"], np.float64)
+    cameras.append(matrix.reshape(4, 4))
+    lenses.append(_lens(float(camera["fov"])))
+    images.append(image)
+  if not images:
+    raise ValueError(f"{folder}: needs pairs images/0.png, cameras/0.npy")
+  return _assemble(
+    folder,
+    description,
+    images,
+    np.stack(cameras),
+    intrinsics=np.stack(lenses),
+    groups=[0] * len(images),
+  )
+
+
+def read_transforms(
+  folder: pathlib.Path, description: Description
+) -> rendered_object.RenderedObject:
+  """One object with a `transforms.json`; its uid is the folder's name.
+
+  Raises:
+    ValueError: if the file lacks a field or names an image outside of the
+      folder, or no view is usable.
+  """
+  path = folder / "transforms.json"
+  try:
+    data = json.loads(path.read_text())
+    frames = data["frames"]
+    cameras = [np.array(f["transform_matrix"], np.float64) for f in frames]
+    lenses = [_frame_lens({**data, **frame}) for frame in frames]
+    images = [_inside(folder, frame["file_path"]) for frame in frames]
+  except (KeyError, json.JSONDecodeError) as error:
+    raise ValueError(f"{path}: not a NeRF camera file ({error!r})") from error
+  if not frames or any(camera.shape != (4, 4) for camera in cameras):
+    raise ValueError(f"{path}: every transform_matrix must be [4, 4]")
+  return _assemble(
+    folder,
+    description,
+    images,
+    np.stack(cameras),
+    intrinsics=np.stack(lenses),
+    groups=[frame.get("group", 0) for frame in frames],
+  )
+
+
+LAYOUTS: Mapping[
+  str,
+  Callable[[pathlib.Path, Description], rendered_object.RenderedObject],
+] = {
+  "zero123": read_zero123,
+  "spad": read_spad,
+  "transforms": read_transforms,
+}
+
+
+def find_objects(
+  root: pathlib.Path, layout: str, *, captions: pathlib.Path
+) -> list[rendered_object.RenderedObject]:
+  """Every object under `root` that the captions file describes.
+
+  Args:
+    root: one folder for each object.
+    layout: a key of `LAYOUTS`.
+    captions: JSON, `{folder name: {name, captions: [..]}}`, optionally with
+      `category` and `front` (see `Description`).
+
+  Raises:
+    ValueError: for an unknown layout or an empty result.
+  """
+  if layout not in LAYOUTS:
+    raise ValueError(f"layout={layout}: must be one of {', '.join(LAYOUTS)}")
+  found = []
+  for uid, row in sorted(json.loads(captions.read_text()).items()):
+    if not (root / uid).is_dir():
+      logging.warning("%s: no such folder, skipped", root / uid)
+      continue
+    try:
+      row = {**row, "captions": tuple(row["captions"])}
+      description = Description(**row)
+      found.append(LAYOUTS[layout](root / uid, description))
+    except (ValueError, KeyError, TypeError) as error:
+      logging.warning("%s: %s, skipped", uid, error)
+  if not found:
+    raise ValueError(f"{root}: no usable object is described in {captions}")
+  return found
+
+
+def _assemble(
+  folder: pathlib.Path,
+  description: Description,
+  images: Sequence[pathlib.Path],
+  cameras: Float[np.ndarray, "v 4 4"],
+  *,
+  intrinsics: Float[np.ndarray, "v 3 3"],
+  groups: Sequence[int],
+) -> rendered_object.RenderedObject:
+  """Turns the world, drops broken cameras and defers reading the pixels."""
+  # Blender's camera axes to OpenCV's: y and z point the other way.
+  cameras = cameras @ np.diag([1.0, -1.0, -1.0, 1.0])
+  quarter = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+  turns = _QUARTER_TURNS[description.front]
+  cameras = np.linalg.matrix_power(quarter, turns) @ cameras
+  # A camera at the origin, inside the object, occurs in public data (SPAD's
+  # samples); so do singular matrices.
+  usable = np.isfinite(cameras).all((1, 2))
+  usable &= np.linalg.norm(cameras[:, :3, 3], axis=-1) > 1e-3
+  kept = [view for view, good in enumerate(usable) if good]
+  if not kept:
+    raise ValueError(f"{folder}: no usable camera")
+  if len(kept) < len(images):
+    broken = [images[i].name for i in range(len(images)) if i not in kept]
+    logging.warning("%s: dropped broken cameras %s", folder, broken)
+  images = [images[i] for i in kept]
+  look = rendered_object.Look(
+    look="source",
+    material=None,
+    captions=description.captions,
+  )
+  text = f"{description}{cameras[kept].tolist()}{intrinsics[kept].tolist()}"
+  return rendered_object.RenderedObject(
+    uid=folder.name,
+    name=description.name,
+    category=description.category,
+    camera_to_world=cameras[kept].astype(np.float32),
+    intrinsics=intrinsics[kept].astype(np.float32),
+    group=np.array(groups, np.int32)[kept],
+    looks=(look,),
+    digest=rendered_object.digest_files(images, text),
+    read_images=functools.partial(_read_images, images),
+    read_depths=lambda: None,
+  )
+
+
+def _invert(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
+  """The inverse, or NaN where there is none."""
+  if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
+    return np.full((4, 4), np.nan)
+  return np.linalg.inv(matrix)
+
+
+def _lens(field_of_view: float) -> Float[np.ndarray, "3 3"]:
+  """Normalised intrinsics of a centred square image; the angle in radians."""
+  focal = 0.5 / math.tan(field_of_view / 2)
+  return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
+
+
+def _frame_lens(frame: Mapping[str, Any]) -> Float[np.ndarray, "3 3"]:
+  """Focal lengths in pixels win over angles; images are square."""
+  if "fl_x" not in frame:
+    return _lens(frame["camera_angle_x"])
+  width, height = frame["w"], frame["h"]
+  fl_y = frame.get("fl_y", frame["fl_x"])
+  cx, cy = frame.get("cx", width / 2), frame.get("cy", height / 2)
+  return np.array(
+    [
+      [frame["fl_x"] / width, 0, cx / width],
+      [0, fl_y / height, cy / height],
+      [0, 0, 1],
+    ]
+  )
+
+
+def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+  """The image of a frame; the extension .png may be left out."""
+  path = files.inside(folder, name)
+  return path if path.suffix else path.with_suffix(".png")
+
+
+def _read_images(
+  paths: Sequence[pathlib.Path], look: int
+) -> UInt8[np.ndarray, "v h w 4"]:
+  """All views as RGBA; an image without alpha is opaque.
+
+  Raises:
+    ValueError: unless all are square and of one size.
+  """
+  del look  # there is one
+  images = []
+  for path in paths:
+    with Image.open(path) as image:
+      images.append(np.asarray(image.convert("RGBA")))
+  shapes = {image.shape for image in images}
+  if len(shapes) > 1 or images[0].shape[0] != images[0].shape[1]:
+    raise ValueError(f"{paths[0].parent}: images must be square, of one size")
+  return np.stack(images)

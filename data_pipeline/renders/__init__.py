@@ -1,0 +1,1 @@
+"""The TFDS data set `renders`: one record for every (object, look)."""

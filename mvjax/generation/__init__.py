@@ -1,0 +1,1 @@
+"""The sample program: texts and cameras in, folders of views out."""

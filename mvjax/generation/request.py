@@ -1,0 +1,229 @@
+"""What a user asks the sample program for, checked before any work starts."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from mvjax import geometry, scores
+from mvjax.generation import viewpoints
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """One run of the sample program: every prompt with every seed.
+
+  Attributes:
+    prompts: texts, without view words.
+    out: folder that gets one sample folder per prompt and seed.
+    multiview: folder of the multi-view model.
+    image: folder of the 2D model.
+    seeds: of the first noise; a sample depends on its own seed only.
+    views: number of cameras, evenly spread over the circle.
+    elevation: degrees above the equator.
+    azimuth: degrees of the first view; 0 sees the front.
+    distance: of the cameras from the origin; the object fits the unit ball.
+    field_of_view: full opening angle in degrees.
+    cameras: file that replaces the orbit (`viewpoints.read`), or None.
+    score: 'mix' (lambda MV + (1 - lambda) 2D), 'mv', '2d', or 'consistency'
+      (2D + lambda (MV - MV with the views cut off from each other)).
+    lambda_schedule: preset or spec of `scores.lambda_schedule`.
+    steps: denoising steps.
+    eta: 0 is deterministic DDIM, 1 ancestral noise.
+    multiview_guidance: classifier-free guidance inside the multi-view model.
+    image_guidance: the same inside the 2D model.
+    guidance_rescale: share by which guided scores get back the spread of
+      unguided ones, in [0, 1].
+    negative_prompt: what guidance leads away from.
+    view_words: append ", front view" (side, back) to the 2D model's text.
+    batch_size: samples denoised together.
+    dtype: compute type, float32 or bfloat16.
+  """
+
+  prompts: tuple[str, ...]
+  out: str
+  multiview: str
+  image: str
+  seeds: tuple[int, ...] = (0,)
+  views: int = 4
+  elevation: float = 15.0
+  azimuth: float = 0.0
+  distance: float = 3.0
+  field_of_view: float = 40.0
+  cameras: str | None = None
+  score: str = "mix"
+  lambda_schedule: str = "paper"
+  steps: int = 50
+  eta: float = 0.0
+  multiview_guidance: float = 7.5
+  image_guidance: float = 7.5
+  guidance_rescale: float = 0.0
+  negative_prompt: str = ""
+  view_words: bool = True
+  batch_size: int = 4
+  dtype: str = "float32"
+
+  @property
+  def folders(self) -> dict[str, str]:
+    """Folder of every model that this request runs, by name.
+
+    The multi-view model gives two of the scores; it comes first.
+    """
+    return {
+      name: getattr(self, name)
+      for name in scores.MODES[self.score]
+      if name != "single_view"
+    }
+
+
+def make_request(
+  defaults: ml_collections.ConfigDict | Mapping[str, Any],
+  flags: Mapping[str, Any],
+) -> Request:
+  """Joins a config's `sample` section with command-line flags.
+
+  Args:
+    defaults: values of `Request` fields, such as the model folders.
+    flags: `prompt` (a text) or `prompts` (a file, one text a line), and any
+      `Request` field; None means not given.
+
+  Raises:
+    ValueError: unknown field, a file that cannot be read, no or two sources
+      of prompts.
+  """
+  given = {key: value for key, value in flags.items() if value is not None}
+  sources = [key for key in ("prompt", "prompts") if key in given]
+  if len(sources) != 1:
+    raise ValueError(
+      f"{' and '.join(sources) or 'neither'} given: pass either "
+      '--prompt="a text" or --prompts=FILE'
+    )
+  text = given.pop("prompt", None)
+  path = given.pop("prompts", None)
+  values = {**defaults, **given}
+  values["prompts"] = (text,) if path is None else read_prompts(path)
+  values["seeds"] = tuple(values.get("seeds", (0,)))
+  known = {field.name for field in dataclasses.fields(Request)}
+  if unknown := values.keys() - known:
+    raise ValueError(
+      f"sample.{min(unknown)}: no such setting; there are {sorted(known)}"
+    )
+  for name in ("out", "multiview", "image"):
+    if not values.get(name):
+      raise ValueError(f"{name}: no folder is given; pass --{name}=FOLDER")
+  return Request(**values)
+
+
+def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
+  """Different non-empty lines of a text file, in order."""
+  try:
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise ValueError(f"prompts: cannot read {path}: {error}") from error
+  prompts = dict.fromkeys(line.strip() for line in lines if line.strip())
+  if not prompts:
+    raise ValueError(f"prompts: {path} has no text; write one prompt a line")
+  return tuple(prompts)
+
+
+def validate(request: Request) -> None:
+  """Checks everything that can be known without loading a model.
+
+  The out folder is made if it is missing.
+
+  Raises:
+    ValueError: one line with the field, its value and what is allowed.
+  """
+  _check_texts(request)
+  _check_numbers(request)
+  if request.dtype not in DTYPES:
+    raise ValueError(
+      f"dtype={request.dtype!r}: choose one of {', '.join(DTYPES)}"
+    )
+  ramp = np.linspace(0.0, 1.0, request.steps, dtype=np.float32)
+  lambdas = scores.lambda_schedule(
+    request.lambda_schedule, fractions=ramp, log_snrs=10 * ramp - 5
+  )
+  scores.weights(request.score, lambdas)
+  cameras(request)
+  for name, folder in request.folders.items():
+    if not (pathlib.Path(folder) / "unet" / "config.json").is_file():
+      raise ValueError(
+        f"{name}={folder}: no model there (unet/config.json is missing); "
+        f"pass --{name}=FOLDER, a checkpoint in the diffusers layout"
+      )
+  _check_writable(pathlib.Path(request.out))
+
+
+def cameras(request: Request) -> geometry.Camera:
+  """The request's cameras [v] as numpy arrays.
+
+  Raises:
+    ValueError: a cameras file that cannot be read, or holds no cameras.
+  """
+  if request.cameras is not None:
+    return viewpoints.read(request.cameras)
+  return viewpoints.orbit(
+    request.views,
+    azimuth=request.azimuth,
+    elevation=request.elevation,
+    distance=request.distance,
+    field_of_view=request.field_of_view,
+  )
+
+
+def _check_texts(request: Request) -> None:
+  if not request.prompts:
+    raise ValueError("prompts: there is none; pass at least one text")
+  for prompt in request.prompts:
+    if not prompt.strip():
+      raise ValueError(f"prompt={prompt!r}: is empty; describe an object")
+
+
+def _check_numbers(request: Request) -> None:
+  """Ranges of the numeric fields, in the order of the command's help."""
+  rules = {
+    "views": (request.views >= 1, "at least 1"),
+    "elevation": (-90 <= request.elevation <= 90, "-90 to 90 degrees"),
+    "azimuth": (math.isfinite(request.azimuth), "a number of degrees"),
+    "distance": (0 < request.distance < math.inf, "above 0"),
+    "field_of_view": (0 < request.field_of_view < 180, "0 to 180 degrees"),
+    "steps": (request.steps >= 1, "at least 1"),
+    "eta": (0 <= request.eta <= 1, "0 to 1"),
+    "multiview_guidance": (
+      0 <= request.multiview_guidance < math.inf,
+      "0 or more; 1 is no guidance",
+    ),
+    "image_guidance": (
+      0 <= request.image_guidance < math.inf,
+      "0 or more; 1 is no guidance",
+    ),
+    "guidance_rescale": (0 <= request.guidance_rescale <= 1, "0 to 1"),
+    "batch_size": (request.batch_size >= 1, "at least 1"),
+    "seeds": (
+      bool(request.seeds) and all(0 <= s < 2**32 for s in request.seeds),
+      "one or more whole numbers from 0 to 2^32 - 1",
+    ),
+  }
+  for name, (holds, allowed) in rules.items():
+    if not holds:
+      raise ValueError(f"{name}={getattr(request, name)}: must be {allowed}")
+
+
+def _check_writable(out: pathlib.Path) -> None:
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+      pass
+  except OSError as error:
+    raise ValueError(
+      f"out={out}: cannot write there ({error.strerror}); choose another folder"
+    ) from error

@@ -1,0 +1,140 @@
+"""`launch.py sample`: every prompt with every seed, each in its own folder."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import platform
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import tqdm
+
+import mvjax
+from mvjax import geometry
+from mvjax.generation import joint, samples
+from mvjax.generation import request as requests
+from mvjax.models import loading
+
+# Fields of a request that do not decide what a sample looks like: where
+# things lie, how work is divided, and what `cameras_sha256` stands for.
+_FREE_FIELDS = frozenset(
+  "prompts out seeds batch_size multiview image".split()
+  + "cameras views elevation azimuth distance field_of_view".split()
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+
+
+def generate(
+  config: ml_collections.ConfigDict, request: requests.Request
+) -> None:
+  """Writes all samples that are not there yet, see `samples`.
+
+  Batches are padded to one size, so the sampler compiles once; a sample does
+  not depend on the others of its batch.
+
+  Args:
+    config: recorded with every sample.
+    request: what to make.
+
+  Raises:
+    ValueError: one line about a wrong request, or about a finished sample
+      that was made with other settings. Nothing has been compiled then.
+    FileNotFoundError: a model folder is not complete.
+  """
+  requests.validate(request)
+  out, camera = pathlib.Path(request.out), requests.cameras(request)
+  settings = decisive_settings(request, camera)
+  wanted = [
+    samples.Sample(prompt=prompt, seed=seed)
+    for prompt in dict.fromkeys(request.prompts)
+    for seed in dict.fromkeys(request.seeds)
+  ]
+  missing = [
+    sample
+    for sample in wanted
+    if not samples.is_finished(out, sample, settings=settings)
+  ]
+  if missing:
+    program = joint.build(request, camera)
+    record = _record(config, program=program, settings=settings)
+    size = min(request.batch_size, len(wanted))
+    with tqdm.tqdm(total=len(missing), unit="sample") as progress:
+      for index, batch in enumerate(_batches(missing, size)):
+        padded = [*batch, *[batch[-1]] * (size - len(batch))]
+        images, seconds = joint.draw(
+          program,
+          [sample.prompt for sample in padded],
+          seeds=[sample.seed for sample in padded],
+        )
+        timing = {
+          "seconds_of_batch": seconds,
+          "batch_size": size,
+          "includes_compilation": index == 0,
+        }
+        for sample, views in zip(batch, images, strict=False):
+          samples.write(
+            out, sample, images=views, camera=camera, record=record | timing
+          )
+          progress.update()
+  done = len(wanted) - len(missing)
+  print(f"{len(wanted)} samples in {out} ({done} were there before)")
+
+
+def decisive_settings(
+  request: requests.Request, camera: geometry.Camera
+) -> dict[str, Any]:
+  """All that decides a sample besides its prompt and seed, as JSON values."""
+  poses = [np.asarray(x, "<f4").tobytes() for x in jax.tree.leaves(camera)]
+  chosen = {
+    field.name: getattr(request, field.name)
+    for field in dataclasses.fields(request)
+    if field.name not in _FREE_FIELDS
+  }
+  return chosen | {
+    "cameras_sha256": hashlib.sha256(b"".join(poses)).hexdigest()[:16],
+    "weights_sha256": {
+      name: loading.fingerprint(folder)
+      for name, folder in request.folders.items()
+    },
+  }
+
+
+def _batches(
+  items: Sequence[samples.Sample], size: int
+) -> Iterator[Sequence[samples.Sample]]:
+  for start in range(0, len(items), size):
+    yield items[start : start + size]
+
+
+def _record(
+  config: ml_collections.ConfigDict,
+  *,
+  program: joint.Program,
+  settings: dict[str, Any],
+) -> dict[str, Any]:
+  """What sample.json holds for every sample of a run."""
+  request = program.request
+  weights = {
+    name: [round(float(x), 6) for x in values]
+    for name, values in program.steps.weights.items()
+  }
+  orbit = ("views", "elevation", "azimuth", "distance", "field_of_view")
+  return {
+    "settings": settings,
+    "score_weights": weights,
+    "cameras": request.cameras
+    or {name: getattr(request, name) for name in orbit},
+    "models": request.folders,
+    "config": json.loads(config.to_json_best_effort()),
+    "versions": {
+      "mvjax": mvjax.__version__,
+      "python": platform.python_version(),
+      **{name: metadata.version(name) for name in _PACKAGES},
+    },
+    "device": jax.devices()[0].device_kind,
+  }

@@ -1,0 +1,207 @@
+"""Our multi-view model: a Stable Diffusion with epipolar blocks.
+
+Its folder is that of a 2D model plus `epipolar/`, which holds the weights of
+the blocks and of the camera embedding, and a config.json with
+
+  num_levels: of the UNet;
+  blocks: by place (`mid_block`, `up_blocks_{i}`) the number of `points` on a
+    ray, and `width`, `head_dim` and `num_frequencies` of the block.
+
+So `unet/` alone is an ordinary 2D UNet, which other programs can load.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from mvjax import diffusion, geometry, scores
+from mvjax.models import configs, stable_diffusion
+from mvjax.nn import camera_features, unet
+from mvjax.weights import folder as weights_folder
+
+COMPONENT = "epipolar"
+# What `unet/` lacks: parameters below one of these.
+_ADDED = ("epipolar", "camera_embedding")
+
+Config = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
+  """All views of an object at once, made consistent by their cameras.
+
+  Attributes:
+    epipolar: the config of the `epipolar/` component.
+  """
+
+  epipolar: Config
+
+  @classmethod
+  def load(
+    cls, folder: str | os.PathLike[str], dtype: DTypeLike = jnp.float32
+  ) -> "EpipolarMultiview":
+    """Reads a local folder; `dtype` is what the networks compute in.
+
+    Raises:
+      FileNotFoundError: a component is missing.
+      ValueError: a component is malformed; names the file.
+    """
+    base = stable_diffusion.FlaxStableDiffusion.load(folder, dtype)
+    config = weights_folder.read_config(folder, COMPONENT)
+    network = configs.unet_from_config(
+      weights_folder.read_config(folder, "unet"),
+      epipolar=block_fields(config),
+      dtype=dtype,
+    )
+    _, shapes = split_params(abstract_params(network, config))
+    _, added = weights_folder.read_component(folder, COMPONENT, shapes)
+    added = jax.tree.map(jnp.asarray, added)
+    whole = join_params(base.params["unet"], added)
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    fields |= {"unet": network, "params": base.params | {"unet": whole}}
+    return cls(**fields, epipolar=config)
+
+  def camera_conditioning(
+    self, camera: geometry.Camera, height: int, width: int
+  ) -> camera_features.CameraFeatures:
+    """Epipolar geometry of cameras [b, v] for latents of this size."""
+    return features(camera, (height, width), config=self.epipolar)
+
+  def single_view_score(
+    self,
+    params: Any,
+    x: Float[Array, "b v h w c"],
+    step: scores.Step,
+    conditioning: scores.Conditioning,
+  ) -> diffusion.Prediction:
+    """The score with every view cut off from the others."""
+    alone = camera_features.single_view(conditioning.cameras)
+    return self._predict(params, x, step, text=conditioning.text, cameras=alone)
+
+
+def block_fields(config: Config) -> dict[str, dict[str, Any]]:
+  """`UNet.epipolar` of a component's config.
+
+  Both ways to sample maps agree; each is the faster on its platform.
+  """
+  sampler = "hat" if jax.default_backend() == "tpu" else "gather"
+  return {
+    place: {"sampler": sampler}
+    | {name: value for name, value in block.items() if name != "points"}
+    for place, block in config["blocks"].items()
+  }
+
+
+def features(
+  camera: geometry.Camera,
+  size: tuple[int, int],
+  *,
+  config: Config,
+  offsets: Mapping[tuple[int, int], Float[Array, "b v h w m"]] | None = None,
+) -> camera_features.CameraFeatures:
+  """Camera features of every block, for latents of a size.
+
+  Args:
+    camera: [b, v].
+    size: (height, width) of the latents.
+    config: of the component.
+    offsets: by map size (`levels` lists them), places of the points in
+      their pieces; for training.
+  """
+  points = levels(config, size)
+  return camera_features.camera_features(
+    camera,
+    tuple(points),
+    points=tuple(points.values()),
+    offsets=None if offsets is None else [offsets[key] for key in points],
+  )
+
+
+def levels(config: Config, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+  """Size of the maps that blocks work on, and their points on a ray.
+
+  Raises:
+    ValueError: two places with maps of one size differ in their points.
+  """
+  points: dict[tuple[int, int], int] = {}
+  for place, block in config["blocks"].items():
+    up = 0 if place == "mid_block" else int(place.rpartition("_")[2])
+    factor = 2 ** (config["num_levels"] - 1 - up)
+    key = size[0] // factor, size[1] // factor
+    if points.setdefault(key, block["points"]) != block["points"]:
+      raise ValueError(
+        f"epipolar: {place} has points={block['points']}, another place with "
+        f"maps of {key} has {points[key]}; they must be equal"
+      )
+  return points
+
+
+def component_config(
+  points: Mapping[str, int],
+  *,
+  num_levels: int,
+  width: int,
+  head_dim: int,
+  num_frequencies: int = 6,
+) -> dict[str, Any]:
+  """config.json of the component, from the points on a ray at each place.
+
+  `num_levels` is the number of levels of the UNet.
+  """
+  shared = {
+    "width": width,
+    "head_dim": head_dim,
+    "num_frequencies": num_frequencies,
+  }
+  return {
+    "_class_name": "EpipolarAdapter",
+    "num_levels": num_levels,
+    "blocks": {
+      place: {"points": count} | shared for place, count in points.items()
+    },
+  }
+
+
+def split_params(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """A multi-view UNet's parameters for `unet/` and for `epipolar/`."""
+  flat = flax.traverse_util.flatten_dict(params)
+  added = {k: v for k, v in flat.items() if set(k) & set(_ADDED)}
+  plain = {k: v for k, v in flat.items() if k not in added}
+  return (
+    flax.traverse_util.unflatten_dict(plain),
+    flax.traverse_util.unflatten_dict(added),
+  )
+
+
+def join_params(plain: Any, added: Any) -> dict[str, Any]:
+  """Inverse of `split_params`."""
+  flat = flax.traverse_util.flatten_dict(plain)
+  return flax.traverse_util.unflatten_dict(
+    flat | flax.traverse_util.flatten_dict(added)
+  )
+
+
+def abstract_params(network: unet.UNet, config: Config) -> Any:
+  """Shapes of a multi-view UNet's parameters."""
+  x, t, text = stable_diffusion.unet_inputs(network)
+  camera = geometry.orbit(
+    azimuth=np.zeros((1, 1)),
+    elevation=0.0,
+    distance=3.0,
+    field_of_view=0.7,
+    xnp=np,
+  )
+
+  def init(key, camera):
+    cameras = features(camera, (x.shape[1], x.shape[2]), config=config)
+    return network.init(key, x, t, text, cameras)["params"]
+
+  return jax.eval_shape(init, jax.random.key(0), camera)

@@ -1,0 +1,1 @@
+"""Networks: linen modules without I/O, configuration objects or diffusion."""

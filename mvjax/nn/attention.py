@@ -1,0 +1,188 @@
+"""Scaled dot-product attention and the spatial transformer around it.
+
+Heads stay an axis of their own (`[.. tokens heads head_dim]`); logits and
+softmax are float32. Parameter names are those of diffusers.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from mvjax.nn import layers
+
+# Finite, so that a fully masked row gives a mean instead of NaN.
+MASKED = -1e9
+
+
+def attention(
+  query: Float[Array, "*b n k d"],
+  key: Float[Array, "*b m k d"],
+  *,
+  value: Float[Array, "*b m k e"],
+  mask: Bool[Array, "..."] | None = None,
+) -> Float[Array, "*b n k e"]:
+  """Softmax attention, scale 1 / sqrt(head_dim).
+
+  Args:
+    query: what each token asks with.
+    key: what it is compared with.
+    value: what is averaged.
+    mask: True where a key may be seen; same rank as `[*b k n m]` with sizes
+      that broadcast to it. A row without any True averages all values.
+
+  Returns:
+    The averaged values in the dtype of `value`.
+  """
+  logits = jnp.einsum(
+    "...nkd,...mkd->...knm", query, key, preferred_element_type=jnp.float32
+  )
+  logits = logits * query.shape[-1] ** -0.5
+  if mask is not None:
+    logits = jnp.where(mask, logits, MASKED)
+  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+  return jnp.einsum("...knm,...mke->...nke", weights, value)
+
+
+class Attention(nn.Module):
+  """Multi-head attention of tokens to themselves or to a context.
+
+  Attributes:
+    num_heads: heads; head width is `channels / num_heads`.
+    dtype: compute dtype.
+  """
+
+  num_heads: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n l c"],
+    context: Float[Array, "n m e"] | None = None,
+  ) -> Float[Array, "n l c"]:
+    """Returns the attended tokens, before any residual."""
+    channels = x.shape[-1]
+    if channels % self.num_heads:
+      raise ValueError(
+        f"num_heads={self.num_heads} does not divide {channels} channels: "
+        "choose a divisor for this level"
+      )
+    context = x if context is None else context
+
+    def project(name: str, tokens: Array) -> Array:
+      tokens = nn.Dense(channels, use_bias=False, dtype=self.dtype, name=name)(
+        tokens
+      )
+      return tokens.reshape(*tokens.shape[:2], self.num_heads, -1)
+
+    y = attention(
+      project("to_q", x),
+      project("to_k", context),
+      value=project("to_v", context),
+    )
+    return nn.Dense(channels, dtype=self.dtype, name="to_out_0")(
+      y.reshape(x.shape)
+    )
+
+
+class FeedForward(nn.Module):
+  """Gated two-layer network: values times the exact GELU of gates."""
+
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l c"]:
+    """Returns the transformed tokens, before any residual."""
+    channels = x.shape[-1]
+    x = GatedUnit(4 * channels, dtype=self.dtype, name="net_0")(x)
+    return nn.Dense(channels, dtype=self.dtype, name="net_2")(x)
+
+
+class GatedUnit(nn.Module):
+  """One projection to values and gates (in this order)."""
+
+  features: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l f"]:
+    """Returns the gated values."""
+    x = nn.Dense(2 * self.features, dtype=self.dtype, name="proj")(x)
+    values, gates = jnp.split(x, 2, axis=-1)
+    return values * nn.gelu(gates, approximate=False)
+
+
+class TransformerBlock(nn.Module):
+  """Self-attention, cross-attention and feed-forward, each pre-normalised."""
+
+  num_heads: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n l c"], text: Float[Array, "n m e"]
+  ) -> Float[Array, "n l c"]:
+    """Returns the tokens after the three residual additions."""
+
+    def norm(name: str) -> layers.LayerNorm:
+      return layers.LayerNorm(dtype=self.dtype, name=name)
+
+    def attend(name: str) -> Attention:
+      return Attention(self.num_heads, dtype=self.dtype, name=name)
+
+    x = x + attend("attn1")(norm("norm1")(x))
+    x = x + attend("attn2")(norm("norm2")(x), text)
+    return x + FeedForward(dtype=self.dtype, name="ff")(norm("norm3")(x))
+
+
+class SpatialTransformer(nn.Module):
+  """A transformer block over the pixels of each map, with residual.
+
+  Attributes:
+    num_heads: attention heads.
+    norm_num_groups: groups of the input norm (epsilon 1e-6).
+    use_linear_projection: Linear projections around the block (SD 2.x);
+      otherwise 1x1 convolutions (SD 1.x). They differ in parameter shape
+      only.
+    dtype: compute dtype.
+  """
+
+  num_heads: int
+  norm_num_groups: int
+  use_linear_projection: bool
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n h w c"], text: Float[Array, "n m e"]
+  ) -> Float[Array, "n h w c"]:
+    """Returns the maps; at initialisation they are the input."""
+    n, h, w, c = x.shape
+
+    def project(name: str, maps: Array, *, zero: bool) -> Array:
+      if self.use_linear_projection:
+        return nn.Dense(
+          c,
+          dtype=self.dtype,
+          kernel_init=layers.kernel_initializer(zero=zero),
+          name=name,
+        )(maps)
+      return layers.Conv(
+        c,
+        kernel_size=1,
+        padding=0,
+        zero_init=zero,
+        dtype=self.dtype,
+        name=name,
+      )(maps)
+
+    y = layers.GroupNorm(
+      self.norm_num_groups, epsilon=1e-6, dtype=self.dtype, name="norm"
+    )(x)
+    y = project("proj_in", y, zero=False).reshape(n, h * w, c)
+    y = TransformerBlock(
+      self.num_heads, dtype=self.dtype, name="transformer_blocks_0"
+    )(y, text)
+    return x + project("proj_out", y.reshape(x.shape), zero=True)

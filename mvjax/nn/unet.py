@@ -1,0 +1,292 @@
+"""The Stable Diffusion UNet, with optional Epipolar Consistency Blocks.
+
+Without the blocks it is diffusers' UNet2DConditionModel, parameter names
+included, for SD 1.x (fixed number of heads, convolution projections) and
+SD 2.x (fixed head width, linear projections). Norms use epsilon 1e-5, those
+of the spatial transformers 1e-6.
+
+With them and with cameras it is a multi-view network over batches of n = b v
+maps, the view index fast. The blocks and the camera embedding start at zero:
+the multi-view network then is the 2D network applied to every view.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from mvjax.nn import attention, blocks, camera_features, epipolar, layers
+
+EPSILON = 1e-5
+
+
+class UNet(nn.Module):
+  """Noisy maps, times and texts to the network output of the same shape.
+
+  Attributes:
+    block_out_channels: channels per level, finest first.
+    layers_per_block: residual blocks per down level (up levels: one more).
+    num_heads: attention heads per level; the middle has the last level's.
+    attention_levels: which levels have spatial transformers.
+    mid_attention: whether the middle has one, between two residual blocks;
+      otherwise the middle is one residual block.
+    cross_attention_dim: channels of a text token.
+    use_linear_projection: see `attention.SpatialTransformer`.
+    norm_num_groups: groups of every norm.
+    in_channels: channels of the noisy maps.
+    out_channels: channels of the output.
+    epipolar: fields of the `EpipolarConsistencyBlock` at each place, which is
+      `mid_block` or `up_blocks_{i}`; it runs after the place's transformers.
+    dtype: compute dtype.
+  """
+
+  block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+  layers_per_block: int = 2
+  num_heads: tuple[int, ...] = (8, 8, 8, 8)
+  attention_levels: tuple[bool, ...] = (True, True, True, False)
+  mid_attention: bool = True
+  cross_attention_dim: int = 768
+  use_linear_projection: bool = False
+  norm_num_groups: int = 32
+  in_channels: int = 4
+  out_channels: int = 4
+  epipolar: Mapping[str, Mapping[str, Any]] | None = None
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    t: Float[Array, "n"],
+    text: Float[Array, "n l d"],
+    cameras: camera_features.CameraFeatures | None = None,
+  ) -> Float[Array, "n h w o"]:
+    """Returns the float32 network output.
+
+    Args:
+      x: noisy maps; sides divisible by 2 per change of level.
+      t: diffusion times, which need not be whole.
+      text: encoded texts.
+      cameras: of the b assets of v views behind the n maps; None for the 2D
+        network.
+
+    Raises:
+      ValueError: a field does not fit the others or the input.
+    """
+    self._check(x, text, cameras)
+    widths = self.block_out_channels
+    embed = functools.partial(layers.Embedder, 4 * widths[0], dtype=self.dtype)
+    time_embedding = embed(name="time_embedding")(
+      layers.timestep_features(t, widths[0])
+    )
+    if cameras is not None:
+      numbers = cameras.camera_numbers
+      time_embedding += embed(zero_init=True, name="camera_embedding")(
+        numbers.reshape(-1, numbers.shape[-1])
+      )
+
+    x = layers.Conv(widths[0], dtype=self.dtype, name="conv_in")(x)
+    skips = [x]
+    last = len(widths) - 1
+    for i in range(len(widths)):
+      x, outputs = DownBlock(
+        **self._shared(i, f"down_blocks_{i}"),
+        num_layers=self.layers_per_block,
+        downsample=i < last,
+      )(x, time_embedding, text)
+      skips += outputs
+    x = MidBlock(**self._shared(last, "mid_block"))(
+      x, time_embedding, text, cameras
+    )
+    for i in range(len(widths)):
+      count = self.layers_per_block + 1
+      x = UpBlock(
+        **self._shared(last - i, f"up_blocks_{i}"),
+        num_layers=count,
+        upsample=i < last,
+      )(x, skips[-count:], time_embedding, text, cameras)
+      del skips[-count:]
+    return blocks.head(
+      x,
+      features=self.out_channels,
+      norm_num_groups=self.norm_num_groups,
+      norm_epsilon=EPSILON,
+      zero_init=True,
+      dtype=self.dtype,
+    ).astype(jnp.float32)
+
+  def _shared(self, level: int, place: str) -> dict[str, Any]:
+    """The fields of the block at a place."""
+    attends = self.attention_levels[level]
+    if place == "mid_block":
+      attends = self.mid_attention
+    return dict(
+      features=self.block_out_channels[level],
+      num_heads=self.num_heads[level] if attends else None,
+      use_linear_projection=self.use_linear_projection,
+      norm_num_groups=self.norm_num_groups,
+      epipolar=(self.epipolar or {}).get(place),
+      dtype=self.dtype,
+      name=place,
+    )
+
+  def _check(self, x: Array, text: Array, cameras: Any) -> None:
+    """Raises ValueError where the fields and inputs do not fit."""
+    levels = len(self.block_out_channels)
+    for field in ("num_heads", "attention_levels"):
+      if len(getattr(self, field)) != levels:
+        raise ValueError(
+          f"{field}={getattr(self, field)} for block_out_channels="
+          f"{self.block_out_channels}: give one entry per level"
+        )
+    places = {"mid_block", *(f"up_blocks_{i}" for i in range(levels))}
+    unknown = set(self.epipolar or {}) - places
+    if unknown:
+      raise ValueError(
+        f"epipolar has blocks at {sorted(unknown)}: choose from "
+        f"{sorted(places)}"
+      )
+    step = 2 ** (levels - 1)
+    if x.shape[1] % step or x.shape[2] % step:
+      raise ValueError(
+        f"maps of {x.shape[1]} x {x.shape[2]}: sides must be multiples of "
+        f"{step} for {levels} levels"
+      )
+    for name, got, want in (
+      ("x", x.shape[-1], self.in_channels),
+      ("text", text.shape[-1], self.cross_attention_dim),
+    ):
+      if got != want:
+        raise ValueError(
+          f"{name} has {got} channels, the UNet was made for {want}"
+        )
+    if cameras is not None and not self.epipolar:
+      raise ValueError(
+        "cameras were given to a UNet without epipolar blocks: set epipolar, "
+        "or call it as the 2D network without cameras"
+      )
+
+
+class Block(nn.Module):
+  """What the blocks of all levels share: their layers, by diffusers' names.
+
+  Attributes:
+    features: channels of the level.
+    num_heads: attention heads of its transformers, None without them.
+    use_linear_projection: see `attention.SpatialTransformer`.
+    norm_num_groups: groups of every norm.
+    epipolar: fields of the epipolar block, None without it.
+    dtype: compute dtype.
+  """
+
+  features: int
+  num_heads: int | None
+  use_linear_projection: bool
+  norm_num_groups: int
+  epipolar: Mapping[str, Any] | None
+  dtype: DTypeLike
+
+  def _resnet(self, i: int, x: Array, time_embedding: Array) -> Array:
+    return blocks.ResnetBlock(
+      self.features,
+      norm_num_groups=self.norm_num_groups,
+      norm_epsilon=EPSILON,
+      zero_init=True,
+      dtype=self.dtype,
+      name=f"resnets_{i}",
+    )(x, time_embedding)
+
+  def _transformer(self, i: int, x: Array, text: Array) -> Array:
+    if self.num_heads is None:
+      return x
+    return attention.SpatialTransformer(
+      self.num_heads,
+      norm_num_groups=self.norm_num_groups,
+      use_linear_projection=self.use_linear_projection,
+      dtype=self.dtype,
+      name=f"attentions_{i}",
+    )(x, text)
+
+  def _see_views(self, x: Array, time_embedding: Array, cameras: Any) -> Array:
+    if self.epipolar is None or cameras is None:
+      return x
+    return epipolar.EpipolarConsistencyBlock(
+      **self.epipolar, dtype=self.dtype, name="epipolar"
+    )(x, time_embedding, cameras)
+
+
+class DownBlock(Block):
+  """Residual blocks with transformers, then half the resolution."""
+
+  num_layers: int
+  downsample: bool
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    time_embedding: Float[Array, "n e"],
+    text: Float[Array, "n l d"],
+  ) -> tuple[Float[Array, "n i j o"], list[Array]]:
+    """Returns the block's output and all outputs that the up path reads."""
+    outputs = []
+    for i in range(self.num_layers):
+      x = self._resnet(i, x, time_embedding)
+      x = self._transformer(i, x, text)
+      outputs.append(x)
+    if self.downsample:
+      x = blocks.Downsample(padding=1, dtype=self.dtype, name="downsamplers_0")(
+        x
+      )
+      outputs.append(x)
+    return x, outputs
+
+
+class MidBlock(Block):
+  """The coarsest level: residual block; transformer, residual block."""
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    time_embedding: Float[Array, "n e"],
+    text: Float[Array, "n l d"],
+    cameras: camera_features.CameraFeatures | None,
+  ) -> Float[Array, "n h w c"]:
+    """Returns the block's output."""
+    x = self._resnet(0, x, time_embedding)
+    x = self._transformer(0, x, text)
+    x = self._see_views(x, time_embedding, cameras)
+    if self.num_heads is not None:
+      x = self._resnet(1, x, time_embedding)
+    return x
+
+
+class UpBlock(Block):
+  """Residual blocks over skips with transformers, then the next level."""
+
+  num_layers: int
+  upsample: bool
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    skips: list[Array],
+    time_embedding: Float[Array, "n e"],
+    text: Float[Array, "n l d"],
+    cameras: camera_features.CameraFeatures | None,
+  ) -> Float[Array, "n i j o"]:
+    """Returns the block's output; skips are used from the last on."""
+    for i, skip in enumerate(reversed(skips)):
+      x = jnp.concatenate([x, skip], axis=-1)
+      x = self._resnet(i, x, time_embedding)
+      x = self._transformer(i, x, text)
+    x = self._see_views(x, time_embedding, cameras)
+    if self.upsample:
+      x = blocks.Upsample(dtype=self.dtype, name="upsamplers_0")(x)
+    return x

@@ -1,0 +1,269 @@
+"""The models of a run: networks from the config, weights new or from a folder.
+
+The config decides the architecture; a folder of another one is an error.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from mvjax import diffusion, geometry, tokenizer
+from mvjax.models import configs, epipolar_mv, stable_diffusion
+from mvjax.nn import text_encoder, unet, vae
+from mvjax.weights import folder as folders
+
+# One stream of initial weights per network.
+_INIT = {"vae": 0, "unet": 1, "text_encoder": 2, "epipolar": 3}
+_MODEL_INDEX = {
+  "_class_name": "StableDiffusionPipeline",
+  "feature_extractor": [None, None],
+  "requires_safety_checker": False,
+  "safety_checker": [None, None],
+  "scheduler": ["diffusers", "DDIMScheduler"],
+  "text_encoder": ["transformers", "CLIPTextModel"],
+  "tokenizer": ["transformers", "CLIPTokenizer"],
+  "unet": ["diffusers", "UNet2DConditionModel"],
+  "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def vae_module(config: ml_collections.ConfigDict) -> vae.VAE:
+  """The autoencoder of the config."""
+  fields = {**config.vae}
+  widths = tuple(fields.pop("block_out_channels"))
+  return vae.VAE(block_out_channels=widths, **fields)
+
+
+def vae_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The autoencoder's parameters: new, or those of `train.init_from`."""
+  folder = config.train.init_from
+  image = jnp.zeros((1, 32, 32, 3))
+  if not folder:
+    return _new(config, "vae", module=vae_module(config), inputs=(image,))
+  return _read(
+    folder,
+    "vae",
+    module=vae_module(config),
+    from_config=configs.vae_from_config,
+    inputs=(image,),
+  )
+
+
+def image_model(
+  config: ml_collections.ConfigDict, tokens: tokenizer.Tokenizer
+) -> tuple[stable_diffusion.FlaxStableDiffusion, dict[str, Any]]:
+  """The 2D model and its parameters (`unet`, `text_encoder`, `vae`).
+
+  The autoencoder comes from `train.init_from`; so do UNet and text encoder
+  where that folder has them, and are new otherwise.
+  """
+  home = pathlib.Path(config.train.init_from)
+  autoencoder = vae_module(config)
+  fields = {**config.unet}
+  for name in ("block_out_channels", "num_heads", "attention_levels"):
+    fields[name] = tuple(fields[name])
+  network = unet.UNet(
+    in_channels=autoencoder.latent_channels,
+    out_channels=autoencoder.latent_channels,
+    **fields,
+  )
+  text = config.text_encoder
+  encoder = text_encoder.TextEncoder(
+    vocab_size=tokens.vocab_size,
+    max_length=tokens.length,
+    hidden_size=text.hidden_size,
+    intermediate_size=text.intermediate_size,
+    num_layers=text.num_hidden_layers,
+    num_heads=text.num_attention_heads,
+    activation=text.hidden_act,
+  )
+  ids = jnp.zeros((1, tokens.length), jnp.int32)
+  parts = {
+    "unet": (
+      network,
+      configs.unet_from_config,
+      stable_diffusion.unet_inputs(network),
+    ),
+    "text_encoder": (encoder, configs.text_encoder_from_config, (ids,)),
+  }
+  params = {"vae": vae_params(config)}
+  for name, (module, from_config, inputs) in parts.items():
+    if (home / name).is_dir():
+      params[name] = _read(
+        home, name, module=module, from_config=from_config, inputs=inputs
+      )
+    else:
+      params[name] = _new(config, name, module=module, inputs=inputs)
+  factor = 2 ** (len(autoencoder.block_out_channels) - 1)
+  model = stable_diffusion.FlaxStableDiffusion(
+    name=config.task,
+    unet=network,
+    vae=autoencoder,
+    text_encoder=encoder,
+    tokenizer=tokens,
+    schedule=diffusion.NoiseSchedule.from_config(config.schedule),
+    scaling_factor=folders.read_config(home, "vae")["scaling_factor"],
+    latent_size=config.data.image_size // factor,
+    params=None,
+  )
+  return model, params
+
+
+def multiview_model(
+  config: ml_collections.ConfigDict, tokens: tokenizer.Tokenizer
+) -> tuple[epipolar_mv.EpipolarMultiview, dict[str, Any]]:
+  """The multi-view model and its parameters, from `train.init_from`.
+
+  Epipolar blocks and camera embedding are new where that folder has none.
+  """
+  home = pathlib.Path(config.train.init_from)
+  for name in ("unet", "text_encoder"):
+    folders.read_config(home, name)  # its error says what is missing
+  base, params = image_model(config, tokens)
+  wanted = epipolar_mv.component_config(
+    config.epipolar.points.to_dict(),
+    num_levels=len(base.unet.block_out_channels),
+    width=config.epipolar.width,
+    head_dim=config.epipolar.head_dim,
+    num_frequencies=config.epipolar.num_frequencies,
+  )
+  network = base.unet.clone(epipolar=epipolar_mv.block_fields(wanted))
+  shapes = epipolar_mv.split_params(
+    epipolar_mv.abstract_params(network, wanted)
+  )[1]
+  if (home / epipolar_mv.COMPONENT).is_dir():
+    found, added = folders.read_component(home, epipolar_mv.COMPONENT, shapes)
+    _same(found, wanted, source=home / epipolar_mv.COMPONENT)
+  else:
+    added = _new(
+      config,
+      "epipolar",
+      module=network,
+      inputs=_multiview_inputs(network, wanted),
+      select=lambda params: epipolar_mv.split_params(params)[1],
+    )
+  params["unet"] = epipolar_mv.join_params(params["unet"], added)
+  fields = {**vars(base), "unet": network}
+  return epipolar_mv.EpipolarMultiview(**fields, epipolar=wanted), params
+
+
+def write_model(
+  folder: str | pathlib.Path,
+  model: stable_diffusion.FlaxStableDiffusion,
+  *,
+  params: Mapping[str, Any],
+  dtype: Any,
+) -> None:
+  """Writes a model, with all its components, in diffusers layout."""
+  home = pathlib.Path(folder)
+  tokens = model.tokenizer
+  side = model.latent_size
+  plain, added = epipolar_mv.split_params(params["unet"])
+  factor = 2 ** (len(model.vae.block_out_channels) - 1)
+  contents = {
+    "unet": (configs.unet_config(model.unet, sample_size=side), plain),
+    "vae": (
+      configs.vae_config(
+        model.vae,
+        sample_size=factor * side,
+        scaling_factor=model.scaling_factor,
+      ),
+      params["vae"],
+    ),
+    "text_encoder": (
+      configs.text_encoder_config(
+        model.text_encoder,
+        bos_token_id=tokens.start_id,
+        eos_token_id=tokens.end_id,
+        pad_token_id=tokens.pad_id,
+      ),
+      params["text_encoder"],
+    ),
+  }
+  if isinstance(model, epipolar_mv.EpipolarMultiview):
+    contents[epipolar_mv.COMPONENT] = (model.epipolar, added)
+  for name, (config, weights) in contents.items():
+    folders.write_component(
+      home, name, config=config, params=weights, dtype=dtype
+    )
+  tokens.save(home / "tokenizer")
+  (home / "scheduler").mkdir(exist_ok=True)
+  for path, content in {
+    home / "scheduler/scheduler_config.json": model.schedule.to_config(),
+    home / "model_index.json": _MODEL_INDEX,
+  }.items():
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _new(
+  config: ml_collections.ConfigDict,
+  name: str,
+  *,
+  module: nn.Module,
+  inputs: tuple[Any, ...],
+  select: Callable[[Any], Any] = lambda params: params,
+) -> dict[str, Any]:
+  """New parameters of a network, or some of them, from the run's seed.
+
+  What is not selected costs no compilation.
+  """
+  key = jax.random.fold_in(jax.random.key(config.seed), _INIT[name])
+  return jax.jit(lambda *args: select(module.init(*args)["params"]))(
+    key, *inputs
+  )
+
+
+def _read(
+  home: str | pathlib.Path,
+  name: str,
+  *,
+  module: nn.Module,
+  from_config: Callable[[Any], nn.Module],
+  inputs: tuple[Any, ...],
+) -> dict[str, Any]:
+  """Parameters of a component that must be of the given architecture."""
+  found = from_config(folders.read_config(home, name))
+  _same(_fields(found), _fields(module), source=pathlib.Path(home) / name)
+  shapes = stable_diffusion.abstract_params(module, *inputs)
+  return folders.read_component(home, name, shapes)[1]
+
+
+def _fields(module: nn.Module) -> dict[str, Any]:
+  fields = vars(module).items()
+  return {
+    k: v for k, v in fields if k[0] != "_" and k not in ("parent", "name")
+  }
+
+
+def _same(found: Any, wanted: Any, *, source: pathlib.Path) -> None:
+  """Raises ValueError naming the fields in which two architectures differ."""
+  differing = [
+    f"{name}={found.get(name)!r}, not {wanted.get(name)!r}"
+    for name in sorted(found.keys() | wanted.keys())
+    if found.get(name) != wanted.get(name)
+  ]
+  if differing:
+    raise ValueError(
+      f"train.init_from: {source} has {'; '.join(differing)} as the config "
+      "wants; change the config or choose another folder"
+    )
+
+
+def _multiview_inputs(network: unet.UNet, config: Mapping[str, Any]) -> Any:
+  """The smallest inputs of a multi-view UNet."""
+  inputs = stable_diffusion.unet_inputs(network)
+  camera = geometry.orbit(
+    azimuth=np.zeros((1, 1), np.float32),
+    elevation=0.0,
+    distance=3.0,
+    field_of_view=0.7,
+  )
+  size = inputs[0].shape[1:3]
+  return *inputs, epipolar_mv.features(camera, size, config=config)

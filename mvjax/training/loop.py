@@ -1,0 +1,239 @@
+"""The training loop: one function, from a config and a workdir.
+
+Everything random in step k is a function of (seed, k) and of batch k, so a
+run that was stopped in any way and started again goes on as if it had not
+been. Order inside the loop: samples of the old state, save if due, only then
+take the batch, then step.
+"""
+
+import functools
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mvjax import compilation
+from mvjax.training import (
+  checkpoint,
+  data,
+  metrics,
+  optimizer,
+  record,
+  state,
+  validation,
+)
+from mvjax.training.tasks import registry
+
+
+def train(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> state.TrainState:
+  """Trains, or goes on training, in `workdir`.
+
+  Writes checkpoints/, metrics.jsonl, tensorboard/, samples/, config.json. Ends
+  with a checkpoint at `train.steps`, after `train.max_minutes`, or on SIGTERM.
+
+  Args:
+    config: See configs/base.py.
+    workdir: Folder of the run; made if needed, resumed if it has checkpoints.
+
+  Returns:
+    The last state.
+
+  Raises:
+    ValueError: The config, the data or the checkpoint does not fit, by field.
+    NonFiniteError: A metric became NaN or infinite.
+  """
+  validation.validate(config)
+  workdir = pathlib.Path(workdir).absolute()
+  workdir.mkdir(parents=True, exist_ok=True)
+  if config.train.cpu_devices:
+    jax.config.update("jax_num_cpu_devices", config.train.cpu_devices)
+    # One thread each: convolution gradients on several are slower than on one.
+    os.environ["XLA_FLAGS"] = (
+      os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    )
+  compilation.enable_cache()
+  validation.check_devices(config, jax.local_device_count())
+
+  streams = open_streams(config)
+  fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
+  checkpoints = checkpoint.Checkpoints(
+    workdir / "checkpoints", keep=config.train.keep
+  )
+  with checkpoints, StopSignal() as stop:
+    journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
+    task = registry.make(config, workdir=workdir, stream=streams["main"])
+    run = Run(config, task)
+    train_state = run.restore(checkpoints)
+    record.write_description(workdir, config)
+    iterators = {
+      name: stream.start(journal.positions[name])
+      for name, stream in streams.items()
+    }
+    writer = metrics.Writer(
+      workdir,
+      steps=config.train.steps,
+      log_every=config.train.log_every,
+      images_per_step=config.train.batch_size * config.data.num_views,
+    )
+    with writer:
+      return _loop(
+        run,
+        train_state,
+        iterators,
+        checkpoints=checkpoints,
+        journal=journal,
+        writer=writer,
+        stop=stop,
+      )
+
+
+def _loop(
+  run: "Run",
+  train_state: state.TrainState,
+  iterators: Mapping[str, Iterator[data.Batch]],
+  *,
+  checkpoints: checkpoint.Checkpoints,
+  journal: "record.Journal",
+  writer: metrics.Writer,
+  stop: "StopSignal",
+) -> state.TrainState:
+  """Steps until the end, a signal or the time limit."""
+  settings = run.config.train
+  step, saved_at = int(train_state.step), time.monotonic()
+  example = None
+
+  def save() -> None:
+    # Nothing is written before the newest metrics are known to be finite.
+    writer.flush()
+    checkpoints.save(step, train_state, record=journal.at(step))
+
+  while step < settings.steps:
+    due = settings.sample_every and step and step % settings.sample_every == 0
+    if due and example is not None:
+      with writer.paused():
+        writer.image("train", step, run.draw(train_state, example))
+    if stop.requested or journal.out_of_time(settings.max_minutes):
+      save()
+      print(f"stopped at step {step}; the same command goes on", flush=True)
+      return train_state
+    if time.monotonic() - saved_at > 60 * settings.checkpoint_minutes:
+      with writer.paused():
+        save()
+      saved_at = time.monotonic()
+    kind = run.kind(step)
+    example = run.put(next(iterators[kind]))
+    journal.positions[kind] += 1
+    train_state, values = run.steps[kind](train_state, example, run.frozen)
+    step += 1
+    writer.push(step, values)
+  save()
+  if example is not None and settings.sample_every:
+    writer.image("train", step, run.draw(train_state, example))
+  print(f"finished at step {step}", flush=True)
+  return train_state
+
+
+class Run:
+  """A task compiled for the devices: replicated state, batches in rows.
+
+  Attributes:
+    config: The run's config.
+    frozen: The task's frozen arrays, on all devices.
+    steps: Jitted step per kind of batch; the state is donated.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, task: Any):
+    self.config, self._task = config, task
+    devices = jax.local_device_count()
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    self._replicated = NamedSharding(mesh, PartitionSpec())
+    self._rows = NamedSharding(mesh, PartitionSpec("data"))
+    self._optimizer = optimizer.make_optimizer(
+      config.optimizer, config.train.steps
+    )
+    self.frozen = jax.device_put(task.frozen, self._replicated)
+    self.steps = {
+      kind: jax.jit(
+        state.make_step(
+          loss,
+          self._optimizer,
+          seed=config.seed,
+          ema_limit=config.train.ema_decay,
+        ),
+        donate_argnums=0,
+        out_shardings=self._replicated,
+      )
+      for kind, loss in task.losses.items()
+    }
+
+  def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
+    """The newest state of the run, or one at step 0."""
+    create = jax.jit(
+      functools.partial(state.create, optimizer=self._optimizer),
+      out_shardings=self._replicated,
+    )
+    fresh = create(self._task.params)
+    return fresh if checkpoints.latest is None else checkpoints.load(fresh)
+
+  def kind(self, step: int) -> str:
+    """Which kind of batch step `step` takes."""
+    share = self.config.train.image_batch_share
+    rng = np.random.default_rng([self.config.seed, step])
+    return "image" if share and rng.random() < share else "main"
+
+  def put(self, batch: data.Batch) -> dict[str, jax.Array]:
+    """A loader batch on the devices."""
+    return jax.device_put(self._task.prepare(batch), self._rows)
+
+  def draw(self, train_state: state.TrainState, example: Any) -> np.ndarray:
+    """A sheet of samples of the averaged weights."""
+    # One device: the others would only repeat its work.
+    arrays = jax.device_put(
+      (train_state.ema, self.frozen, example), jax.local_devices()[0]
+    )
+    images, columns = self._task.draw(*arrays)
+    return metrics.tile(images, columns)
+
+
+def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:
+  """The data streams of a config by kind of batch."""
+  sections = {"main": config.data}
+  if config.train.image_batch_share:
+    sections["image"] = config.image_data
+  return {
+    kind: data.open_stream(
+      section, batch_size=config.train.batch_size, seed=config.seed
+    )
+    for kind, section in sections.items()
+  }
+
+
+class StopSignal:
+  """Turns SIGTERM into a request to end after the current step."""
+
+  def __init__(self):
+    self.requested = False
+    self._previous: Any = None
+
+  def __enter__(self) -> "StopSignal":
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.signal(signal.SIGTERM, self._request)
+    return self
+
+  def __exit__(self, *exception) -> None:
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+
+  def _request(self, number: int, frame: Any) -> None:
+    del number, frame
+    self.requested = True

@@ -1,0 +1,68 @@
+"""From a run to a model folder that everything else can load."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from mvjax.training import checkpoint, data, loop, record
+from mvjax.training.tasks import registry
+
+# Batches over which a new autoencoder's latent scale is measured.
+_SCALE_BATCHES = 16
+
+
+def publish(
+  workdir: str | pathlib.Path,
+  out: str | pathlib.Path,
+  *,
+  dtype: Any = np.float16,
+) -> pathlib.Path:
+  """Writes the averaged weights of a run's newest checkpoint.
+
+  The folder has diffusers' layout and a training.json with the chain of legs
+  that made it; `train.init_from` takes it as it is. Works beside a running
+  training.
+
+  Args:
+    workdir: Folder of the run.
+    out: Folder to write; its components are replaced.
+    dtype: Floating type in the files.
+
+  Returns:
+    `out` as a path.
+
+  Raises:
+    ValueError: There is no checkpoint, or a weight overflows `dtype`.
+  """
+  workdir, out = pathlib.Path(workdir).absolute(), pathlib.Path(out)
+  folder = workdir / "checkpoints"
+  if not folder.is_dir():
+    raise ValueError(f"workdir={workdir}: has no checkpoints/, train first")
+  with checkpoint.Checkpoints(folder, keep=1, writes=False) as checkpoints:
+    if checkpoints.latest is None:
+      raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
+    description = checkpoints.record()
+    config = ml_collections.ConfigDict(description["config"])
+    stream = loop.open_streams(config)["main"]
+    task = registry.make(config, workdir=workdir, stream=stream)
+    trained = loop.Run(config, task).restore(checkpoints)
+  task.write(
+    jax.device_get(trained.ema),
+    jax.device_get(task.frozen),
+    out,
+    dtype=dtype,
+    batches=_first(stream.start(0)),
+  )
+  text = json.dumps(description, indent=1, sort_keys=True) + "\n"
+  (out / record.FILE).write_text(text)
+  return out
+
+
+def _first(batches: Iterator[data.Batch]) -> Iterator[data.Batch]:
+  for _ in range(_SCALE_BATCHES):
+    yield next(batches)

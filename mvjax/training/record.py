@@ -1,0 +1,120 @@
+"""What a run writes down about itself, for resuming and for later legs."""
+
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from mvjax.training import checkpoint
+
+FILE = "training.json"
+
+
+class Journal:
+  """Positions in the data and the chain of legs that led here.
+
+  A leg is one process's part of a run. The chain begins with the legs of the
+  folder that `train.init_from` names. A run that starts from a folder of its
+  own task and data takes up that folder's data positions.
+
+  Attributes:
+    positions: Batches taken, by kind of batch.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    fingerprint: Mapping[str, Any],
+    *,
+    checkpoints: checkpoint.Checkpoints,
+  ):
+    self._config = as_json(config)
+    self._fingerprint = as_json(fingerprint)
+    self._began = time.monotonic()
+    self.positions = dict.fromkeys(fingerprint, 0)
+    first_step = 0
+    if checkpoints.latest is not None:
+      before = checkpoints.record()
+      checkpoint.check_resumable(
+        before, config=self._config, fingerprint=self._fingerprint
+      )
+      self._legs = before["legs"]
+      self.positions = dict(before["positions"])
+      first_step = checkpoints.latest
+    else:
+      before = read(config.train.init_from)
+      self._legs = before.get("legs", [])
+      if (
+        before.get("task") == config.task
+        and before.get("data") == self._fingerprint
+      ):
+        self.positions = dict(before["positions"])
+    self._leg = {
+      "task": config.task,
+      "init_from": config.train.init_from,
+      "first_step": first_step,
+    }
+
+  def at(self, step: int) -> dict[str, Any]:
+    """The record to store with the state after `step` updates."""
+    minutes = round((time.monotonic() - self._began) / 60, 2)
+    leg = self._leg | {"last_step": step, "minutes": minutes}
+    return {
+      "task": self._config["task"],
+      "step": step,
+      "positions": dict(self.positions),
+      "legs": [*self._legs, leg],
+      "data": self._fingerprint,
+      "config": self._config,
+    }
+
+  def out_of_time(self, max_minutes: float) -> bool:
+    """Whether this process has used up its minutes (0: never)."""
+    elapsed = time.monotonic() - self._began
+    return bool(max_minutes) and elapsed > 60 * max_minutes
+
+
+def read(folder: str) -> dict[str, Any]:
+  """The training.json of a published folder; empty if it has none."""
+  path = pathlib.Path(folder) / FILE
+  return json.loads(path.read_text()) if folder and path.is_file() else {}
+
+
+def as_json(config: Any) -> Any:
+  """Nested mappings and sequences as JSON gives them back."""
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  return json.loads(json.dumps(config))
+
+
+def write_description(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Writes config.json: the resolved config, versions and git revision."""
+  versions = {
+    name: importlib.metadata.version(name)
+    for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
+  }
+  content = {
+    "config": as_json(config),
+    "versions": versions,
+    "git": _revision(),
+  }
+  text = json.dumps(content, indent=2) + "\n"
+  (workdir / "config.json").write_text(text)
+
+
+def _revision() -> str | None:
+  """The commit of the source tree, or None outside a checkout."""
+  home = pathlib.Path(__file__).parent
+  command = ["git", "-C", str(home), "rev-parse", "HEAD"]
+  try:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()

@@ -1,0 +1,177 @@
+"""What the diffusion tasks share: latents, the denoising loss, samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from mvjax import diffusion, geometry, sampling, scores, tokenizer
+from mvjax.models import stable_diffusion
+
+# The camera of the samples.
+_ELEVATION, _DISTANCE, _FIELD_OF_VIEW = np.deg2rad(20.0), 3.0, np.deg2rad(40.0)
+
+
+def encode(
+  model: stable_diffusion.FlaxStableDiffusion,
+  params: Any,
+  *,
+  images: Float[Array, "b v h w 3"],
+  key: Key[Array, ""],
+) -> Float[Array, "b v i j c"]:
+  """Latents drawn from the autoencoder's posterior, scaled to variance 1."""
+  b, v = images.shape[:2]
+  mean, log_variance = model.vae.apply(
+    {"params": params["vae"]},
+    images.reshape(b * v, *images.shape[2:]),
+    method="encode",
+  )
+  noise = jax.random.normal(key, mean.shape)
+  latents = (mean + jnp.exp(0.5 * log_variance) * noise) * model.scaling_factor
+  return latents.reshape(b, v, *latents.shape[1:])
+
+
+def drop_captions(
+  ids: Int[Array, "b n"],
+  empty: Int[Array, "n"],
+  *,
+  share: float,
+  key: Key[Array, ""],
+) -> Int[Array, "b n"]:
+  """Replaces a share of the captions by the empty text."""
+  dropped = jax.random.bernoulli(key, share, (len(ids), 1))
+  return jnp.where(dropped, empty[None], ids)
+
+
+def draw_times(
+  key: Key[Array, ""], count: int, *, length: int
+) -> Float[Array, "b"]:
+  """Whole times, each uniform on 0 .. length - 1, spread over the batch.
+
+  One uniform number shifted by i / count for row i: every row is uniform, and
+  together they cover the schedule evenly.
+  """
+  start = jax.random.uniform(key)
+  places = (start + jnp.arange(count) / count) % 1.0
+  return jnp.floor(places * length)
+
+
+def denoising_loss(
+  model: stable_diffusion.FlaxStableDiffusion,
+  params: Any,
+  *,
+  latents: Float[Array, "b v h w c"],
+  text: Float[Array, "b n d"],
+  cameras: Any,
+  keys: Mapping[str, Key[Array, ""]],
+) -> Float[Array, ""]:
+  """Mean squared error of the network's own target (eq. 1 of the paper).
+
+  All views of an asset share one uniform time; the loss is the mean over
+  views.
+
+  Args:
+    model: gives the network and the schedule.
+    params: of the model.
+    latents: clean, variance 1.
+    text: encoded captions.
+    cameras: of the views, or None for the 2D network.
+    keys: streams 'time' and 'noise'.
+  """
+  b, v = latents.shape[:2]
+  schedule = model.schedule
+  t = draw_times(keys["time"], b, length=schedule.num_train_timesteps)
+  level = schedule.level(t)
+  noise = jax.random.normal(keys["noise"], latents.shape)
+  noisy = diffusion.add_noise(latents, noise, level=level)
+  target = diffusion.network_target(
+    latents, noise, level=level, prediction_type=schedule.prediction_type
+  )
+  output = model.unet.apply(
+    {"params": params["unet"]},
+    noisy.reshape(b * v, *noisy.shape[2:]),
+    jnp.repeat(t, v),
+    jnp.repeat(text, v, axis=0),
+    cameras,
+  )
+  return jnp.square(output.reshape(target.shape) - target).mean()
+
+
+class Sampler:
+  """Samples of fixed prompts, the same noise every time.
+
+  Prompts are rows; the columns are views, or seeds for the 2D model.
+  """
+
+  def __init__(
+    self,
+    model: stable_diffusion.FlaxStableDiffusion,
+    config: ml_collections.ConfigDict,
+    *,
+    views: int,
+    columns: int,
+  ):
+    self._model, self._views, self._columns = model, views, columns
+    self._score = scores.classifier_free_guidance(model.score)
+    self._steps = sampling.make_steps(
+      model.schedule,
+      config.train.sample_steps,
+      mode="2d",
+      lambda_schedule="constant:0",
+    )
+    self._scale = config.train.guidance_scale
+    prompts = list(config.train.prompts)
+    self._ids = np.repeat(model.tokenizer(prompts), columns // views, axis=0)
+    self._encode = jax.jit(model.encode_text)
+    self._decode = jax.jit(model.decode)
+
+  def __call__(self, params: Any) -> tuple[np.ndarray, int]:
+    """Images `[n h w 3]` and their number per row."""
+    model, count = self._model, len(self._ids)
+    empty = np.repeat(model.tokenizer([""]), count, axis=0)
+    azimuth = 2 * np.pi * np.arange(self._views) / self._views
+    camera = geometry.orbit(
+      azimuth=np.broadcast_to(azimuth, (count, self._views)),
+      elevation=_ELEVATION,
+      distance=_DISTANCE,
+      field_of_view=_FIELD_OF_VIEW,
+    )
+    shape = model.latent_shape(self._views)
+    latents = sampling.sample(
+      self._score,
+      params,
+      conditioning=scores.Conditioning(
+        text=self._encode(params, self._ids),
+        negative_text=self._encode(params, empty),
+        cameras=model.camera_conditioning(camera, *shape[1:3]),
+        guidance_scale=self._scale,
+        guidance_rescale=0.0,
+      ),
+      steps=self._steps,
+      keys=jax.random.split(jax.random.key(0), count),
+      shape=shape,
+      eta=0.0,
+    )
+    images = np.asarray(self._decode(params, latents))
+    return images.reshape(-1, *images.shape[2:]), self._columns
+
+
+def prepare(
+  batch: Mapping[str, Any], tokens: tokenizer.Tokenizer
+) -> dict[str, Any]:
+  """The arrays of a loader batch that steps read."""
+  captions: Sequence[str] = [str(text) for text in batch["caption"]]
+  return {
+    "image": np.asarray(batch["image"], np.float32),
+    "ids": tokens(captions),
+    "camera": geometry.Camera(
+      camera_to_world=np.asarray(
+        batch["camera"]["camera_to_world"], np.float32
+      ),
+      intrinsics=np.asarray(batch["camera"]["intrinsics"], np.float32),
+    ),
+  }

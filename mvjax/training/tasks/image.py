@@ -1,0 +1,63 @@
+"""The 2D text-to-image model: UNet and text encoder, trained together."""
+
+import ml_collections
+
+from mvjax import tokenizer
+from mvjax.training import components, state
+from mvjax.training.tasks import denoising, task
+
+_TRAINED = ("unet", "text_encoder")
+_SEEDS = 4
+
+
+def make(
+  config: ml_collections.ConfigDict, tokens: tokenizer.Tokenizer
+) -> task.Task:
+  """The task of a config.
+
+  Raises:
+    ValueError: `train.init_from` does not fit the config.
+    FileNotFoundError: It has no autoencoder.
+  """
+  model, params = components.image_model(config, tokens)
+  sampler = denoising.Sampler(model, config, views=1, columns=_SEEDS)
+  frozen = {
+    "vae": params["vae"],
+    "empty": tokens([""])[0],
+  }
+
+  def loss(params, batch, key, frozen):
+    keys = state.streams(key, "posterior", "caption", "time", "noise")
+    params = {**frozen, **params}
+    ids = denoising.drop_captions(
+      batch["ids"],
+      frozen["empty"],
+      share=config.train.caption_dropout,
+      key=keys["caption"],
+    )
+    value = denoising.denoising_loss(
+      model,
+      params,
+      latents=denoising.encode(
+        model, params, images=batch["image"], key=keys["posterior"]
+      ),
+      text=model.encode_text(params, ids),
+      cameras=None,
+      keys=keys,
+    )
+    return value, {}
+
+  def write(params, frozen, folder, *, dtype, batches):
+    del batches
+    components.write_model(
+      folder, model, params={**frozen, **params}, dtype=dtype
+    )
+
+  return task.Task(
+    params={name: params[name] for name in _TRAINED},
+    frozen=frozen,
+    losses={"main": loss},
+    prepare=lambda batch: denoising.prepare(batch, tokens),
+    draw=lambda params, frozen, batch: sampler({**frozen, **params}),
+    write=write,
+  )

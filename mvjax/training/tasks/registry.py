@@ -1,0 +1,48 @@
+"""Tasks by name, and the tokenizer that a run's texts go through."""
+
+import pathlib
+
+import ml_collections
+
+from mvjax import tokenizer
+from mvjax.training import data
+from mvjax.training.tasks import image, multiview, task, vae
+
+
+def make(
+  config: ml_collections.ConfigDict,
+  *,
+  workdir: pathlib.Path,
+  stream: data.Stream,
+) -> task.Task:
+  """The task that `config.task` names."""
+  if config.task == "vae":
+    return vae.make(config)
+  tokens = find_tokenizer(config, workdir=workdir, stream=stream)
+  make_task = {"image": image.make, "multiview": multiview.make}[config.task]
+  return make_task(config, tokens)
+
+
+def find_tokenizer(
+  config: ml_collections.ConfigDict,
+  *,
+  workdir: pathlib.Path,
+  stream: data.Stream,
+) -> tokenizer.Tokenizer:
+  """The run's own tokenizer, else that of `train.init_from`, else a new one.
+
+  A new one learns from all captions of the data. It is kept in the workdir.
+  """
+  own = workdir / "tokenizer"
+  given = pathlib.Path(config.train.init_from) / "tokenizer"
+  for folder in (own, given):
+    if folder.is_dir():
+      return tokenizer.Tokenizer.load(folder)
+  tokens = tokenizer.train_tokenizer(
+    stream.captions(),
+    config.text_encoder.vocab_size,
+    length=config.text_encoder.max_position_embeddings,
+    pad_token=config.text_encoder.pad_token,
+  )
+  tokens.save(own)
+  return tokens

@@ -1,0 +1,152 @@
+"""Checks of a config that need no data and no compilation."""
+
+import ml_collections
+
+TASKS = ("vae", "image", "multiview")
+SOURCES = ("renders", "synthetic")
+SCHEDULES = ("constant", "cosine")
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks the fields against each other.
+
+  Raises:
+    ValueError: Naming every violated rule with the values found.
+  """
+  train, adam = config.train, config.optimizer
+  rules = [
+    _one_of("task", config.task, TASKS),
+    _one_of("data.source", config.data.source, SOURCES),
+    _one_of("optimizer.schedule", adam.schedule, SCHEDULES),
+    *_model_rules(config),
+  ]
+  for name in ("steps", "batch_size", "checkpoint_minutes", "keep"):
+    rules.append(
+      (train[name] > 0, f"train.{name}={train[name]} must be positive")
+    )
+  for name in ("log_every", "sample_steps"):
+    rules.append((train[name] > 0, f"train.{name}={train[name]}: at least 1"))
+  for name in (
+    "caption_dropout",
+    "view_dropout",
+    "image_batch_share",
+    "ema_decay",
+  ):
+    rules.append(
+      (0 <= train[name] <= 1, f"train.{name}={train[name]}: must be in [0, 1]")
+    )
+  for name in ("learning_rate", "clip_norm"):
+    rules.append(
+      (adam[name] > 0, f"optimizer.{name}={adam[name]} must be positive")
+    )
+  rules += [
+    (
+      0 <= adam.warmup_steps < train.steps,
+      f"optimizer.warmup_steps={adam.warmup_steps}: must be below "
+      f"train.steps={train.steps}",
+    ),
+    (
+      config.task == "multiview" or config.data.num_views == 1,
+      f"data.num_views={config.data.num_views}: the {config.task} task takes "
+      "single views, set 1",
+    ),
+    (
+      config.task == "multiview" or not train.image_batch_share,
+      f"train.image_batch_share={train.image_batch_share}: only the multiview "
+      "task mixes in 2D batches, set 0",
+    ),
+    (
+      config.task == "vae" or config.data.crop is None,
+      f"data.crop={config.data.crop}: only the vae task trains on crops",
+    ),
+    (
+      config.task == "vae" or bool(train.init_from),
+      f"train.init_from='': the {config.task} task needs a folder with a "
+      f"{'vae' if config.task == 'image' else '2D model'}",
+    ),
+    (
+      not train.freeze_encoder or bool(train.init_from),
+      "train.freeze_encoder needs train.init_from, a folder with a vae",
+    ),
+  ]
+  broken = [message for holds, message in rules if not holds]
+  if broken:
+    raise ValueError("config: " + "; ".join(broken))
+
+
+def check_devices(config: ml_collections.ConfigDict, devices: int) -> None:
+  """Checks that batches divide over the devices."""
+  if config.train.batch_size % devices:
+    raise ValueError(
+      f"config: train.batch_size={config.train.batch_size} does not divide "
+      f"over {devices} devices; choose a multiple"
+    )
+  wanted = config.train.cpu_devices
+  if wanted and wanted != devices:
+    raise ValueError(
+      f"config: train.cpu_devices={wanted}, but {devices} devices are in use "
+      "already; set it before anything else uses jax, or 0"
+    )
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]):
+  return value in allowed, f"{field}={value!r}: one of {', '.join(allowed)}"
+
+
+def _model_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
+  """Rules within and between the networks' sections."""
+  unet, text, vae = config.unet, config.text_encoder, config.vae
+  levels = len(unet.block_out_channels)
+  side = config.data.crop or config.data.image_size
+  factor = 2 ** (len(vae.block_out_channels) - 1)
+  edges = 4  # the coarsest scale of the edge loss
+  rules = [
+    (
+      len(unet.num_heads) == levels and len(unet.attention_levels) == levels,
+      f"unet.num_heads, unet.attention_levels: one entry for each of the "
+      f"{levels} unet.block_out_channels",
+    ),
+    (
+      unet.cross_attention_dim == text.hidden_size,
+      f"unet.cross_attention_dim={unet.cross_attention_dim} differs from "
+      f"text_encoder.hidden_size={text.hidden_size}",
+    ),
+    (
+      text.hidden_size % text.num_attention_heads == 0,
+      f"text_encoder.num_attention_heads={text.num_attention_heads} does not "
+      f"divide hidden_size={text.hidden_size}",
+    ),
+    (
+      side % max(factor, edges) == 0,
+      f"image side {side} is not a multiple of {max(factor, edges)}, which "
+      "the vae's levels need",
+    ),
+    (
+      config.task == "vae"
+      or config.data.image_size % (factor * 2 ** (levels - 1)) == 0,
+      f"data.image_size={config.data.image_size} is not a multiple of "
+      f"{factor * 2 ** (levels - 1)}, which vae and unet levels need",
+    ),
+    (
+      set(config.epipolar.points)
+      <= {"mid_block", *(f"up_blocks_{i}" for i in range(levels))},
+      f"epipolar.points={dict(config.epipolar.points)}: places are mid_block "
+      f"and up_blocks_0 .. up_blocks_{levels - 1}",
+    ),
+  ]
+  for name, section in (("vae", vae), ("unet", unet)):
+    rules += [
+      (
+        width % section.norm_num_groups == 0,
+        f"{name}.norm_num_groups={section.norm_num_groups} does not divide "
+        f"{width} channels",
+      )
+      for width in section.block_out_channels
+    ]
+  for width, heads in zip(
+    unet.block_out_channels, unet.num_heads, strict=False
+  ):
+    rules.append(
+      (width % heads == 0, f"unet.num_heads: {heads} does not divide {width}")
+    )
+  return rules

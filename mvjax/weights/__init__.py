@@ -1,0 +1,1 @@
+"""Checkpoints of other frameworks: key names, readers and writers."""

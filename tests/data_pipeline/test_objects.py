@@ -1,0 +1,154 @@
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zipfile
+
+import pytest
+
+from data_pipeline import objects
+
+_UID = "Blend Swap CC-0#armchair"
+_MODEL = "blendswap-cc-0/armchair/armchair.obj"
+
+
+def _zip(entries):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w") as archive:
+    for name, text in entries.items():
+      archive.writestr(name, text)
+  return data.getvalue()
+
+
+def _deb(libraries):
+  """An ar archive as Debian makes them, with two members."""
+  tar_data = io.BytesIO()
+  with tarfile.open(fileobj=tar_data, mode="w:xz") as tar:
+    for library, content in libraries.items():
+      info = tarfile.TarInfo(f"./usr/share/furniture/{library}.sh3f")
+      info.size = len(content)
+      tar.addfile(info, io.BytesIO(content))
+  archive = b"!<arch>\n"
+  members = {"debian-binary": b"2.0\n\n", "data.tar.xz": tar_data.getvalue()}
+  for name, content in members.items():
+    header = f"{name:<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}"
+    header += f"{len(content):<10}`\n"
+    archive += header.encode() + content + b"\n" * (len(content) % 2)
+  return archive
+
+
+def _accept(monkeypatch, data):
+  catalogue = {**objects._read_catalogue()}
+  catalogue["deb_sha256"] = hashlib.sha256(data).hexdigest()
+  monkeypatch.setattr(objects, "_read_catalogue", lambda: catalogue)
+
+
+def test_catalogue_has_unique_safe_ids_and_licences(tmp_path):
+  things = objects.catalogue(tmp_path)
+  assert len(things) == 645
+  assert len(objects.catalogue(tmp_path, keep_all=True)) == 820
+  ids = {thing.id for thing in things}
+  assert len(ids) == len(things)
+  assert all(re.fullmatch("[a-z0-9-]+", i) for i in ids)
+  assert all(thing.creator and thing.licence for thing in things)
+  # Re-admitted although the filter took them for fixtures or brands.
+  assert "Indoor plant" in {thing.name for thing in things}
+
+
+def test_fetch_unpacks_once(tmp_path, monkeypatch):
+  data = _deb({"BlendSwap-CC-0": _zip({_MODEL: "v 0 0 0"})})
+  _accept(monkeypatch, data)
+  deb = tmp_path / "f.deb"
+  deb.write_bytes(data)
+  things = objects.fetch(tmp_path / "out", deb=deb)
+  thing = next(t for t in things if t.uid == _UID)
+  assert thing.model.read_text() == "v 0 0 0"
+  deb.unlink()
+  assert objects.fetch(tmp_path / "out", deb=deb) == things
+
+
+def test_a_zip_that_leaves_its_folder_is_refused_whole(tmp_path, monkeypatch):
+  data = _deb({"evil": _zip({"good.obj": "", "../../bad.obj": ""})})
+  _accept(monkeypatch, data)
+  deb = tmp_path / "f.deb"
+  deb.write_bytes(data)
+  with pytest.raises(ValueError, match="leaves"):
+    objects.fetch(tmp_path / "a" / "out", deb=deb)
+  assert [p.name for p in tmp_path.rglob("*")] in (
+    ["f.deb", "a"],
+    ["a", "f.deb"],
+  )
+
+
+def test_another_file_is_refused(tmp_path):
+  deb = tmp_path / "f.deb"
+  deb.write_bytes(_deb({}))
+  with pytest.raises(ValueError, match="sha256 is .* expected"):
+    objects.fetch(tmp_path / "out", deb=deb)
+  with pytest.raises(ValueError, match="no such file"):
+    objects.fetch(tmp_path / "out", deb=tmp_path / "absent.deb")
+  with pytest.raises(ValueError, match="not an ar archive"):
+    objects.ar_member(b"PK", "data")
+  with pytest.raises(ValueError, match="no member 'x'"):
+    objects.ar_member(deb.read_bytes(), "x")
+
+
+def test_without_apt_the_remedy_is_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(objects.shutil, "which", lambda name: None)
+  with pytest.raises(ValueError, match="--deb=FILE"):
+    objects.fetch(tmp_path / "out")
+
+
+def _folder(tmp_path):
+  for name in ("a.obj", "sub/b.glb", "c.ply"):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+  return tmp_path
+
+
+def test_folder_with_csv(tmp_path):
+  folder = _folder(tmp_path)
+  (folder / "captions.csv").write_text(
+    "file,name,caption,tags,licence\n"
+    'sub/b.glb,Boat,"a small, red boat",Toy;Sea,CC-BY-4.0\n'
+    "a.obj,Chair,,,\n"
+  )
+  chair, boat = objects.read_folder(folder)
+  assert (chair.name, chair.caption, chair.tags) == ("Chair", "", ())
+  assert boat.caption == "a small, red boat"
+  assert boat.tags == ("Toy", "Sea")
+  assert boat.licence == "CC-BY-4.0"
+  assert boat.model == folder / "sub" / "b.glb"
+  assert chair.id != boat.id
+
+
+def test_folder_with_json_lines(tmp_path):
+  folder = _folder(tmp_path)
+  rows = [{"file": "a.obj", "name": "Chair", "creator": "Ann"}]
+  (folder / "c.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+  (chair,) = objects.read_folder(folder, captions="c.jsonl")
+  assert (chair.name, chair.creator) == ("Chair", "Ann")
+
+
+@pytest.mark.parametrize(
+  ("row", "problem"),
+  [
+    ("a.obj,", "line 2: no name"),
+    ("x.obj,Chair", "'x.obj' is not in"),
+    ("c.ply,Chair", "neither OBJ nor GLB"),
+    ("../a.obj,Chair", "leaves"),
+    ("a.obj,Chair\na.obj,Chair", "line 3: file 'a.obj' is listed twice"),
+  ],
+)
+def test_bad_rows_are_named(tmp_path, row, problem):
+  folder = _folder(tmp_path)
+  (folder / "captions.csv").write_text(f"file,name\n{row}\n")
+  with pytest.raises(ValueError, match=re.escape(problem)):
+    objects.read_folder(folder)
+
+
+def test_a_folder_without_captions_file(tmp_path):
+  with pytest.raises(ValueError, match="one line `file,name` per model"):
+    objects.read_folder(tmp_path)

@@ -1,0 +1,189 @@
+"""Cameras are written here by hand, in Blender's terms.
+
+One camera stands on Blender's +x at distance 1.8 and looks at the origin, z
+up. Its right is then +y, its up +z and its backward direction +x.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipeline import build, loader, public_layouts, safe_numpy
+from mvjax import geometry
+
+MATRIX_WORLD = np.array(
+  [[0, 0, 1, 1.8], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64
+)
+CHAIR = public_layouts.Description(name="chair", captions=("a chair",))
+FIELD_OF_VIEW = 0.7
+
+
+def save_image(path, mode="RGBA"):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new(mode, (8, 8), (200, 100, 50, 255)[: len(mode)]).save(path)
+
+
+def turned(degrees):
+  """The camera after the whole rig turned about the vertical."""
+  c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+  turn = [[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+  return np.array(turn) @ MATRIX_WORLD
+
+
+def write_zero123(folder, matrices):
+  for number, matrix in enumerate(matrices):
+    save_image(folder / f"{number:03d}.png")
+    np.save(folder / f"{number:03d}.npy", np.linalg.inv(matrix)[:3])
+  return folder
+
+
+def write_spad(folder, matrices):
+  for number, matrix in enumerate(matrices):
+    save_image(folder / "images" / f"{number}.png")
+    camera = {"fov": FIELD_OF_VIEW, "matrix_world": matrix.ravel().tolist()}
+    (folder / "cameras").mkdir(exist_ok=True)
+    np.save(folder / "cameras" / f"{number}.npy", camera, allow_pickle=True)
+  return folder
+
+
+def write_transforms(folder, matrices):
+  frames = []
+  for number, matrix in enumerate(matrices):
+    save_image(folder / f"r_{number}.png", "RGB")
+    frame = {"file_path": f"./r_{number}", "transform_matrix": matrix.tolist()}
+    frames.append(frame)
+  data = {"camera_angle_x": FIELD_OF_VIEW, "frames": frames}
+  (folder / "transforms.json").write_text(json.dumps(data))
+  return folder
+
+
+WRITERS = {
+  "zero123": (write_zero123, np.radians(49.1343)),
+  "spad": (write_spad, FIELD_OF_VIEW),
+  "transforms": (write_transforms, FIELD_OF_VIEW),
+}
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_known_points_are_projected_where_blender_shows_them(tmp_path, layout):
+  write, field_of_view = WRITERS[layout]
+  folder = write(tmp_path / "object", [MATRIX_WORLD])
+  item = public_layouts.LAYOUTS[layout](folder, CHAIR)
+  camera = geometry.Camera(
+    camera_to_world=item.camera_to_world, intrinsics=item.intrinsics
+  )
+  geometry.check_camera(camera)
+  # Blender's points 0.3 above the origin, 0.3 along +y (the camera's right)
+  # and 0.8 along +x (towards it), in a world turned so that -y becomes +x.
+  points = np.array([[[0, 0, 0.3], [-0.3, 0, 0], [0, 0.8, 0]]])
+  uv, depth = geometry.project(camera, points, xnp=np)
+  offset = 0.3 / 1.8 * 0.5 / np.tan(field_of_view / 2)
+  expected = [[0.5, 0.5 - offset], [0.5 + offset, 0.5], [0.5, 0.5]]
+  np.testing.assert_allclose(uv[0], expected, atol=1e-4)
+  np.testing.assert_allclose(depth[0], [1.8, 1.8, 1.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_broken_cameras_are_dropped(tmp_path, layout, caplog):
+  at_origin = MATRIX_WORLD.copy()
+  at_origin[0, 3] = 0
+  write, _ = WRITERS[layout]
+  matrices = [turned(0), at_origin, turned(180)]
+  item = public_layouts.LAYOUTS[layout](write(tmp_path / "o", matrices), CHAIR)
+  assert item.camera_to_world.shape == (2, 4, 4)
+  np.testing.assert_allclose(
+    item.camera_to_world[0, :2, 3], -item.camera_to_world[1, :2, 3], atol=1e-6
+  )
+  assert item.read_images(0).shape == (2, 8, 8, 4)
+  assert "1.png" in caplog.text
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_public_renders_reach_the_loader(tmp_path, layout):
+  write, _ = WRITERS[layout]
+  for name in ("one", "two", "three"):
+    write(tmp_path / "in" / name, [turned(a) for a in (0, 90, 180, 270)])
+  row = {"name": "chair", "captions": ["a chair"], "category": "seat"}
+  captions = tmp_path / "captions.json"
+  captions.write_text(json.dumps({"one": row, "two": row, "absent": row}))
+  objects = public_layouts.find_objects(
+    tmp_path / "in", layout, captions=captions
+  )
+  assert [item.uid for item in objects] == ["one", "two"]
+  folder = build.build(objects, tmp_path / "out")
+  settings = loader.LoaderSettings(
+    path=str(folder), looks=("source",), batch_size=1, nearby=0.0
+  )
+  batch = next(loader.batches(settings))
+  np.testing.assert_allclose(
+    batch["image"][0, 3, 4, 4], np.array([200, 100, 50]) / 127.5 - 1, atol=1e-6
+  )
+  assert batch["caption"].tolist() == ["a chair"]
+  assert not batch["depth"].any()
+
+
+@pytest.mark.parametrize(
+  "front, degrees", [("+x", 0), ("-y", 90), ("-x", 180), ("+y", -90)]
+)
+def test_the_front_is_turned_to_the_x_axis(tmp_path, front, degrees):
+  folder = write_transforms(tmp_path / "object", [turned(-degrees)])
+  description = public_layouts.Description(
+    name="chair", captions=("a chair",), front=front
+  )
+  item = public_layouts.read_transforms(folder, description)
+  np.testing.assert_allclose(
+    item.camera_to_world[0, :3, 3], [1.8, 0, 0], atol=1e-6
+  )
+  assert item.read_images(0)[0, 0, 0].tolist() == [200, 100, 50, 255]
+
+
+def test_pixel_intrinsics_are_normalised(tmp_path):
+  folder = write_transforms(tmp_path / "object", [MATRIX_WORLD])
+  data = json.loads((folder / "transforms.json").read_text())
+  data |= {"fl_x": 10, "fl_y": 12, "w": 8, "h": 8, "cx": 3}
+  (folder / "transforms.json").write_text(json.dumps(data))
+  item = public_layouts.read_transforms(folder, CHAIR)
+  np.testing.assert_allclose(
+    item.intrinsics[0], [[1.25, 0, 0.375], [0, 1.5, 0.5], [0, 0, 1]]
+  )
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+  with pytest.raises(ValueError, match="no image"):
+    public_layouts.read_zero123(tmp_path, CHAIR)
+  folder = write_zero123(tmp_path / "z", [MATRIX_WORLD])
+  (folder / "000.npy").unlink()
+  with pytest.raises(ValueError, match="missing 000.npy"):
+    public_layouts.read_zero123(folder, CHAIR)
+  folder = write_transforms(tmp_path / "t", [MATRIX_WORLD])
+  data = json.loads((folder / "transforms.json").read_text())
+  data["frames"][0]["file_path"] = "../../secret.png"
+  (folder / "transforms.json").write_text(json.dumps(data))
+  with pytest.raises(ValueError, match="leaves"):
+    public_layouts.read_transforms(folder, CHAIR)
+  with pytest.raises(ValueError, match="front must be one of"):
+    public_layouts.Description(name="chair", captions=("a",), front="up")
+
+
+class Harmful:
+  def __reduce__(self):
+    return (pytest.fail, ("code from a data file was run",))
+
+
+def test_pickles_that_do_more_than_hold_data_are_refused(tmp_path):
+  path = tmp_path / "0.npy"
+  np.save(path, {"fov": Harmful()}, allow_pickle=True)
+  with pytest.raises(ValueError, match="0.npy: cannot be read safely"):
+    safe_numpy.load_object(path)
+  plain = {"a": np.arange(3), "b": [np.float64(2), "text"]}
+  np.save(path, plain, allow_pickle=True)
+  loaded = safe_numpy.load_object(path)
+  np.testing.assert_array_equal(loaded["a"], plain["a"])
+  assert loaded["b"] == plain["b"]
+  np.save(path, np.eye(3))
+  np.testing.assert_array_equal(safe_numpy.load_object(path), np.eye(3))
+  path.write_bytes(b"not an array")
+  with pytest.raises(ValueError, match="cannot be read safely"):
+    safe_numpy.load_object(path)

@@ -1,0 +1,100 @@
+"""Requests: what is joined from config and flags, what is refused."""
+
+import dataclasses
+
+import pytest
+
+from mvjax.generation import request as requests
+
+
+@pytest.fixture
+def good(model_folders, tmp_path):
+  return requests.Request(
+    prompts=("a sofa",), out=str(tmp_path / "out"), **model_folders
+  )
+
+
+def test_a_good_request_passes(good):
+  requests.validate(good)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("prompts", ("a sofa", "  "), "prompt='  ': is empty"),
+    ("prompts", (), "prompts: there is none"),
+    ("views", 0, "views=0: must be at least 1"),
+    ("elevation", 91.0, "elevation=91.0: must be -90 to 90"),
+    ("distance", 0.0, "distance=0.0: must be above 0"),
+    ("field_of_view", 180.0, "field_of_view=180.0: must be 0 to 180"),
+    ("seeds", (3, -1), r"seeds=\(3, -1\): .* whole numbers"),
+    ("steps", 0, "steps=0: must be at least 1"),
+    ("eta", 1.5, "eta=1.5: must be 0 to 1"),
+    ("batch_size", 0, "batch_size=0: must be at least 1"),
+    ("image_guidance", float("nan"), "image_guidance=nan: must be 0 or more"),
+    ("score", "both", "score='both': choose one of mix, mv, 2d"),
+    ("lambda_schedule", "steep", "lambda_schedule='steep': choose one of"),
+    ("lambda_schedule", "constant:2", "lambda_schedule reaches 2"),
+    ("dtype", "float16", "dtype='float16': choose one of float32, bfloat16"),
+    ("image", "no/such", "image=no/such: no model there .* pass --image="),
+    ("cameras", "none.json", "cameras=none.json: cannot be read"),
+  ],
+)
+def test_wrong_fields_are_named(good, field, value, message):
+  with pytest.raises(ValueError, match=message) as error:
+    requests.validate(dataclasses.replace(good, **{field: value}))
+  assert "\n" not in str(error.value)
+
+
+def test_models_that_are_not_asked_need_not_exist(good):
+  alone = dataclasses.replace(good, score="mv", image="no/such")
+  requests.validate(alone)
+  assert list(alone.folders) == ["multiview"]
+
+
+def test_out_must_be_writable(good, tmp_path):
+  (tmp_path / "file").write_text("in the way")
+  wrong = dataclasses.replace(good, out=str(tmp_path / "file" / "out"))
+  with pytest.raises(ValueError, match="out=.*cannot write there"):
+    requests.validate(wrong)
+
+
+def test_flags_override_the_config(model_folders):
+  request = requests.make_request(
+    {**model_folders, "steps": 30, "views": 8, "seeds": [7]},
+    {"prompt": "a sofa", "out": "out", "views": 6, "eta": None},
+  )
+  assert request.prompts == ("a sofa",)
+  assert (request.steps, request.views, request.eta) == (30, 6, 0.0)
+  assert request.seeds == (7,)
+
+
+def test_prompts_are_the_different_lines_of_a_file(model_folders, tmp_path):
+  path = tmp_path / "prompts.txt"
+  path.write_text("a sofa\n\n  a chair \na sofa\n")
+  request = requests.make_request(
+    model_folders, {"prompts": str(path), "out": "out"}
+  )
+  assert request.prompts == ("a sofa", "a chair")
+
+
+@pytest.mark.parametrize(
+  "flags, message",
+  [
+    ({}, "neither given: pass either"),
+    ({"prompt": "a", "prompts": "b"}, "prompt and prompts given"),
+    ({"prompts": "missing.txt"}, "prompts: cannot read missing.txt"),
+    ({"prompt": "a", "colour": "red"}, "sample.colour: no such setting"),
+    ({"prompt": "a", "image": ""}, "image: no folder is given"),
+  ],
+)
+def test_flags_that_make_no_request(model_folders, flags, message):
+  with pytest.raises(ValueError, match=message):
+    requests.make_request(model_folders, {"out": "out", **flags})
+
+
+def test_an_empty_prompts_file_is_named(model_folders, tmp_path):
+  path = tmp_path / "prompts.txt"
+  path.write_text("\n \n")
+  with pytest.raises(ValueError, match="has no text"):
+    requests.read_prompts(path)

@@ -1,0 +1,81 @@
+"""The command line: help everywhere, one line for every mistake."""
+
+import sys
+
+import pytest
+
+import launch
+
+COMMANDS = (
+  ["data", "fetch"],
+  ["data", "render"],
+  ["data", "build"],
+  ["train"],
+  ["export"],
+  ["sample"],
+  ["evaluate", "retrieval"],
+  ["evaluate", "retrieval-prompts"],
+  ["view"],
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+  """Runs a command line and returns its exit code."""
+
+  def run(*arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+    return launch.main()
+
+  return run
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command, run, capsys):
+  with pytest.raises(SystemExit) as exit_:
+    run(*command, "--help")
+  assert exit_.value.code == 0
+  text = capsys.readouterr().out
+  assert "--out" in text or "--workdir" in text
+  assert "None" not in text
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    ([], ["config is missing", "--config="]),
+    (["--config=configs/nowhere.py"], ["configs/nowhere.py"]),
+    (["--config=configs/nano.py:colour"], ["colour", "vae, image, multiview"]),
+    (
+      ["--config=configs/nano.py:vae", "--config.train.bach_size=1"],
+      ["bach_size"],
+    ),
+    (["--config=configs/nano.py:vae", "--config.train.steps=many"], ["many"]),
+    (["--config=configs/nano.py:vae", "--speed=9"], ["speed"]),
+    (["--config=configs/nano.py:vae", "more"], ["'more'"]),
+  ],
+)
+def test_a_wrong_config_is_one_line_and_exit_code_2(
+  arguments, words, run, capsys, tmp_path
+):
+  assert run("train", f"--workdir={tmp_path}", *arguments) == 2
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  for word in words:
+    assert word in line
+
+
+def test_overrides_reach_the_config(monkeypatch):
+  arguments = [
+    "--config=configs/nano.py:multiview",
+    "--config.train.batch_size=3",
+  ]
+  monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+  config = launch.parse_config(arguments)
+  assert config.task == "multiview"
+  assert config.train.batch_size == 3
+
+
+def test_rows_of_a_picture_must_have_a_label(run, capsys, tmp_path):
+  assert run("view", "folder", f"--out={tmp_path}/a.png") == 2
+  assert "LABEL=FOLDER" in capsys.readouterr().err

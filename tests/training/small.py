@@ -1,0 +1,26 @@
+"""The smallest runs that still exercise every part of training."""
+
+import pathlib
+
+from configs import nano
+
+
+def config(task, **train):
+  """A run of a few steps on made-up shapes, on the devices as they are."""
+  made = nano.get_config(f"{task},runlocal")
+  with made.unlocked():
+    made.vae.update(block_out_channels=(4, 8), norm_num_groups=2)
+    made.unet.update(block_out_channels=(8, 16), norm_num_groups=2)
+    made.epipolar.update(width=8, num_frequencies=2)
+    made.train.update(
+      steps=8, batch_size=2, cpu_devices=0, log_every=1, **train
+    )
+    made.optimizer.warmup_steps = 2
+  return made
+
+
+def checkpoint_steps(workdir):
+  """Steps of the complete checkpoints."""
+  folder = pathlib.Path(workdir) / "checkpoints"
+  done = folder.glob("*/_CHECKPOINT_METADATA")
+  return sorted(int(p.parent.name) for p in done if p.parent.name.isdigit())

@@ -1,0 +1,86 @@
+"""Autoencoder to 2D model to multi-view model, each from published folders."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mvjax import geometry, scores
+from mvjax.models import epipolar_mv, stable_diffusion
+from mvjax.training import data, loop, publish
+from tests.training import small
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """A published folder per task, each started from the one before."""
+  home, made, previous = tmp_path_factory.mktemp("chain"), {}, ""
+  for task in ("vae", "image", "multiview"):
+    config = small.config(task, init_from=str(previous), sample_every=STEPS)
+    with config.unlocked():
+      config.train.steps = STEPS
+      config.optimizer.warmup_steps = 1
+    loop.train(config, home / task)
+    made[task] = previous = publish.publish(
+      home / task, home / "published" / task
+    )
+    assert (home / task / "samples" / f"train_{STEPS:07d}.png").is_file()
+  return made
+
+
+def test_legs_are_chained(folders):
+  record = json.loads((folders["multiview"] / "training.json").read_text())
+  tasks = [leg["task"] for leg in record["legs"]]
+  assert tasks == ["vae", "image", "multiview"]
+  assert record["positions"] == {"main": STEPS}
+
+
+def test_published_latents_have_variance_one(folders):
+  model = stable_diffusion.FlaxStableDiffusion.load(folders["image"])
+  stream = data.open_stream(small.config("vae").data, batch_size=64, seed=9)
+  images = next(stream.start(0))["image"][:, 0]
+  mean, log_variance = model.vae.apply(
+    {"params": model.params["vae"]}, images, method="encode"
+  )
+  variance = np.var(mean) + np.exp(log_variance).mean()
+  assert model.scaling_factor**2 * variance == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_multiview_folder_loads_as_both_models(folders):
+  """Its epipolar blocks moved, and its 2D part is a 2D model."""
+  multiview = epipolar_mv.EpipolarMultiview.load(folders["multiview"])
+  plain = stable_diffusion.FlaxStableDiffusion.load(folders["multiview"])
+  shape = (1, *multiview.latent_shape(2))
+  x = jax.random.normal(jax.random.key(0), shape)
+  camera = geometry.orbit(
+    azimuth=np.array([[0.0, 1.5]]),
+    elevation=0.2,
+    distance=3.0,
+    field_of_view=0.7,
+  )
+  step = scores.Step(level=plain.schedule.level(500.0), weights={})
+  text = plain.encode_text(plain.params, plain.tokenizer(["a red ball"]))
+  predictions = [
+    model.score(
+      model.params,
+      x,
+      step,
+      scores.Conditioning(
+        text=text, cameras=model.camera_conditioning(camera, *shape[2:4])
+      ),
+    ).x0
+    for model in (multiview, plain)
+  ]
+  assert np.isfinite(predictions[0]).all()
+  assert np.abs(predictions[0] - predictions[1]).max() > 0
+
+
+def test_another_architecture_is_refused(folders, tmp_path):
+  config = small.config("image", init_from=str(folders["image"]))
+  with config.unlocked():
+    config.unet.layers_per_block = 2
+  with pytest.raises(ValueError, match="layers_per_block=1, not 2"):
+    loop.train(config, tmp_path)

@@ -1,0 +1,51 @@
+"""Metric files, the non-finite guard and the sample sheet."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvjax.training import metrics
+
+
+@pytest.fixture
+def writer(tmp_path):
+  with metrics.Writer(
+    tmp_path, steps=10, log_every=2, images_per_step=3
+  ) as made:
+    yield made
+
+
+def test_lines_hold_means_over_the_window(writer, tmp_path, capsys):
+  for step in range(1, 5):
+    writer.push(step, {"loss": jnp.float32(step)})
+  writer.flush()
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  lines = [json.loads(line) for line in lines]
+  assert [line["step"] for line in lines] == [2, 4]
+  assert [line["loss"] for line in lines] == [1.5, 3.5]
+  ratio = lines[0]["images_per_second"] / lines[0]["steps_per_second"]
+  assert ratio == pytest.approx(3)
+  assert "step 4/10  loss 3.5" in capsys.readouterr().out
+  assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_downloads_are_one_step_behind(writer):
+  writer.push(1, {"loss": jnp.float32(jnp.nan)})
+  with pytest.raises(metrics.NonFiniteError, match="step 1: loss"):
+    writer.push(2, {"loss": jnp.float32(0)})
+
+
+def test_sheet_is_row_by_row_and_white_where_empty(writer, tmp_path):
+  images = np.stack(
+    [np.full((2, 2, 3), v, np.float32) for v in (-1.0, 0.0, 3.0)]
+  )
+  sheet = metrics.tile(images, 2)
+  assert sheet.shape == (4, 4, 3)
+  corners = [sheet[0, 0, 0], sheet[0, 3, 0], sheet[3, 0, 0], sheet[3, 3, 0]]
+  assert corners == [0, 128, 255, 255]
+  writer.image("train", 7, sheet)
+  with Image.open(tmp_path / "samples" / "train_0000007.png") as image:
+    np.testing.assert_array_equal(np.asarray(image), sheet)

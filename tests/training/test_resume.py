@@ -1,0 +1,108 @@
+"""A run ends in the same state however often it was stopped."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mvjax.training import checkpoint, data, loop, metrics
+from tests.training import small
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from mvjax.training import loop
+from tests.training import small
+loop.train(small.config("vae", checkpoint_minutes=1e-6), sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+  """The final state of a run that nothing stops, and its workdir."""
+  workdir = tmp_path_factory.mktemp("whole")
+  return loop.train(small.config("vae"), workdir), workdir
+
+
+def stopped_by(number, workdir):
+  """Starts a run in a process and sends it a signal once it has saved."""
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+  }
+  process = subprocess.Popen(
+    [sys.executable, "-c", PROGRAM, str(workdir)],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  while not small.checkpoint_steps(workdir) and process.poll() is None:
+    time.sleep(0.002)
+  process.send_signal(number)
+  output, _ = process.communicate()
+  assert 0 < small.checkpoint_steps(workdir)[-1] < 8
+  return process.returncode, output
+
+
+def assert_same(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_killed_run_goes_on_exactly(uninterrupted, tmp_path):
+  code, _ = stopped_by(signal.SIGKILL, tmp_path)
+  assert code == -signal.SIGKILL
+  assert_same(loop.train(small.config("vae"), tmp_path), uninterrupted[0])
+
+
+def test_terminated_run_saves_ends_well_and_goes_on(uninterrupted, tmp_path):
+  code, output = stopped_by(signal.SIGTERM, tmp_path)
+  assert code == 0 and "stopped at step" in output
+  assert_same(loop.train(small.config("vae"), tmp_path), uninterrupted[0])
+
+
+def test_time_limit_ends_a_leg_and_the_journal_knows(uninterrupted, tmp_path):
+  config = small.config("vae", max_minutes=1e-9)
+  first = loop.train(config, tmp_path)
+  assert int(first.step) == 0
+  last = loop.train(small.config("vae"), tmp_path)
+  assert_same(last, uninterrupted[0])
+  with checkpoint.Checkpoints(tmp_path / "checkpoints", keep=1) as made:
+    record = made.record()
+  assert [leg["last_step"] for leg in record["legs"]] == [0, 8]
+  assert record["positions"] == {"main": 8}
+
+
+def test_other_settings_do_not_resume(uninterrupted):
+  config = small.config("vae")
+  with config.unlocked():
+    config.seed = 1
+  with pytest.raises(ValueError, match="seed=0 .now 1"):
+    loop.train(config, uninterrupted[1])
+
+
+def test_bad_numbers_stop_the_run_and_spare_the_checkpoint(
+  tmp_path, monkeypatch
+):
+  make = data._synthetic_batch
+
+  def poisoned(rng, settings):
+    batch = make(rng, settings)
+    if poisoned.count == 5:
+      batch["image"][0] = np.nan
+    poisoned.count += 1
+    return batch
+
+  poisoned.count = 0
+  monkeypatch.setattr(data, "_synthetic_batch", poisoned)
+  config = small.config("vae", checkpoint_minutes=1e-6)
+  with pytest.raises(metrics.NonFiniteError, match="step 6"):
+    loop.train(config, tmp_path)
+  assert small.checkpoint_steps(tmp_path)[-1] == 5

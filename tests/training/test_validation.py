@@ -1,0 +1,51 @@
+"""Configs: every problem at once, and no misspelt field."""
+
+import pytest
+
+from configs import nano
+from mvjax.training import validation
+from tests.training import small
+
+
+@pytest.mark.parametrize("task", nano.TASKS)
+def test_shipped_configs_are_valid(task):
+  config = nano.get_config(task)
+  config.train.init_from = "somewhere"
+  validation.validate(config)
+
+
+def test_all_violations_are_listed():
+  config = small.config("image")
+  with config.unlocked():
+    config.train.batch_size = 0
+    config.train.caption_dropout = 1.5
+    config.optimizer.schedule = "linear"
+    config.unet.norm_num_groups = 3
+    config.unet.cross_attention_dim = 7
+  with pytest.raises(ValueError) as error:
+    validation.validate(config)
+  for name in (
+    "train.batch_size=0",
+    "train.caption_dropout=1.5",
+    "optimizer.schedule='linear'",
+    "unet.norm_num_groups=3",
+    "unet.cross_attention_dim=7",
+    "train.init_from",
+  ):
+    assert name in str(error.value)
+
+
+def test_unknown_variant_lists_the_known_ones():
+  with pytest.raises(ValueError, match="vae, image, multiview"):
+    nano.get_config("video")
+
+
+def test_configs_are_locked():
+  with pytest.raises(AttributeError, match="batch_size"):
+    nano.get_config("vae").train.batch_sise = 4
+
+
+def test_batches_must_divide_over_devices():
+  config = small.config("vae")
+  with pytest.raises(ValueError, match="batch_size=2"):
+    validation.check_devices(config, 4)
