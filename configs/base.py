@@ -65,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.epipolar = ml_collections.ConfigDict(
     dict(
-      # Width inside the block.
+      # Width inside the blocks, at most that of the maps.
       width=128,
       # Width of an attention head.
       head_dim=64,

@@ -57,7 +57,7 @@ def write(home, *, seed, multiview=False, prediction="epsilon"):
   if multiview:
     config = epipolar_mv.component_config(
       {"mid_block": 2, "up_blocks_0": 2, "up_blocks_1": 3},
-      num_levels=2,
+      block_out_channels=network.block_out_channels,
       width=16,
       head_dim=8,
     )

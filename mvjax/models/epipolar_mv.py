@@ -12,7 +12,7 @@ So `unet/` alone is an ordinary 2D UNet, which other programs can load.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -90,11 +90,14 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
 def block_fields(config: Config) -> dict[str, dict[str, Any]]:
   """`UNet.epipolar` of a component's config.
 
-  Both ways to sample maps agree; each is the faster on its platform.
+  How maps are sampled and cut up changes speed and memory, not the result.
   """
-  sampler = "hat" if jax.default_backend() == "tpu" else "gather"
+  execution = {
+    "tpu": {"sampler": "hat", "chunk": 128},
+    "cpu": {"sampler": "gather", "chunk": 16},
+  }.get(jax.default_backend(), {"sampler": "gather", "chunk": 256})
   return {
-    place: {"sampler": sampler}
+    place: execution
     | {name: value for name, value in block.items() if name != "points"}
     for place, block in config["blocks"].items()
   }
@@ -133,8 +136,7 @@ def levels(config: Config, size: tuple[int, int]) -> dict[tuple[int, int], int]:
   """
   points: dict[tuple[int, int], int] = {}
   for place, block in config["blocks"].items():
-    up = 0 if place == "mid_block" else int(place.rpartition("_")[2])
-    factor = 2 ** (config["num_levels"] - 1 - up)
+    factor = 2 ** _level(place, config["num_levels"])
     key = size[0] // factor, size[1] // factor
     if points.setdefault(key, block["points"]) != block["points"]:
       raise ValueError(
@@ -147,27 +149,40 @@ def levels(config: Config, size: tuple[int, int]) -> dict[tuple[int, int], int]:
 def component_config(
   points: Mapping[str, int],
   *,
-  num_levels: int,
+  block_out_channels: Sequence[int],
   width: int,
   head_dim: int,
   num_frequencies: int = 6,
 ) -> dict[str, Any]:
   """config.json of the component, from the points on a ray at each place.
 
-  `num_levels` is the number of levels of the UNet.
+  Args:
+    points: by place.
+    block_out_channels: of the UNet, finest level first.
+    width: of the blocks, where the maps have as many channels.
+    head_dim: of the blocks.
+    num_frequencies: of the blocks.
   """
-  shared = {
-    "width": width,
-    "head_dim": head_dim,
-    "num_frequencies": num_frequencies,
-  }
+  num_levels = len(block_out_channels)
   return {
     "_class_name": "EpipolarAdapter",
     "num_levels": num_levels,
     "blocks": {
-      place: {"points": count} | shared for place, count in points.items()
+      place: {
+        "points": count,
+        "width": min(width, block_out_channels[_level(place, num_levels)]),
+        "head_dim": head_dim,
+        "num_frequencies": num_frequencies,
+      }
+      for place, count in points.items()
     },
   }
+
+
+def _level(place: str, num_levels: int) -> int:
+  """Level of the maps at a place, 0 the finest."""
+  up = 0 if place == "mid_block" else int(place.rpartition("_")[2])
+  return num_levels - 1 - up
 
 
 def split_params(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:

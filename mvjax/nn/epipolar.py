@@ -19,6 +19,7 @@ nothing but z is stored, and no matrix product done, for each (point, view).
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -141,9 +142,9 @@ class EpipolarConsistencyBlock(nn.Module):
     width: bottleneck channels, a multiple of `head_dim`.
     head_dim: channels of a head.
     sampler: 'gather' (best on CPU and GPU) or 'hat' (best on TPU).
-    chunk: pixels of each view treated at once, a divisor of the number of
-      pixels. Maps with fewer pixels, and None, are not cut up. Bounds memory;
-      on a CPU about 16 is also the fastest, as chunks then fit its caches.
+    chunk: most pixels of each view treated at once; None: all of them. Bounds
+      memory; on a CPU 16 is also the fastest, as chunks then fit its caches.
+      Chunks are equal: of 36 pixels and a chunk of 16, nine times 4.
     num_frequencies: of the harmonics of rays and depths; the first is 1
       radian per unit, each is twice the one before.
     dtype: compute dtype; geometry and softmax are float32.
@@ -244,11 +245,6 @@ class EpipolarConsistencyBlock(nn.Module):
       raise ValueError(
         f"sampler={self.sampler!r}: choose from {sorted(bilinear.SAMPLERS)}"
       )
-    pixels = size[0] * size[1]
-    if self.chunk is not None and pixels % min(self.chunk, pixels):
-      raise ValueError(
-        f"chunk={self.chunk}: must divide the {pixels} pixels of {size} maps"
-      )
 
 
 class _AttentionKernels(nn.Module):
@@ -318,6 +314,7 @@ def _by_chunks(fun, tokens, level, *, chunk):
   pixels = tokens.shape[2]
   if chunk is None or chunk >= pixels:
     return fun(tokens, level)
+  chunk = math.gcd(chunk, pixels)
 
   def split(x):
     shape = *x.shape[:2], pixels // chunk, chunk, *x.shape[3:]

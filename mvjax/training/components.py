@@ -108,7 +108,7 @@ def image_model(
     vae=autoencoder,
     text_encoder=encoder,
     tokenizer=tokens,
-    schedule=diffusion.NoiseSchedule.from_config(config.schedule),
+    schedule=diffusion.NoiseSchedule.from_config(config.schedule.to_dict()),
     scaling_factor=folders.read_config(home, "vae")["scaling_factor"],
     latent_size=config.data.image_size // factor,
     params=None,
@@ -129,7 +129,7 @@ def multiview_model(
   base, params = image_model(config, tokens)
   wanted = epipolar_mv.component_config(
     config.epipolar.points.to_dict(),
-    num_levels=len(base.unet.block_out_channels),
+    block_out_channels=base.unet.block_out_channels,
     width=config.epipolar.width,
     head_dim=config.epipolar.head_dim,
     num_frequencies=config.epipolar.num_frequencies,

@@ -114,7 +114,7 @@ def test_fingerprint_is_of_the_content(model_folders, tmp_path):
 def test_places_on_one_map_need_one_number_of_points():
   config = epipolar_mv.component_config(
     {"mid_block": 2, "up_blocks_0": 3, "up_blocks_1": 4},
-    num_levels=2,
+    block_out_channels=(16, 32),
     width=16,
     head_dim=8,
   )

@@ -257,7 +257,6 @@ def test_half_precision_stays_close():
 @pytest.mark.parametrize(
   "kwargs, count, message",
   [
-    ({"chunk": 3}, 2, "chunk=3"),
     ({"head_dim": 5}, 2, "width=16"),
     ({"sampler": "nearest"}, 2, "sampler='nearest'"),
     ({}, 3, "3 maps"),
