@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## text -> consistent views, from the nano weights
 	  --prompt="a red leather sofa" --views=4 --out=out/demo
 
 test: $(VENV)/.installed-dev  ## every fast test, Python only
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## style, types, spelling
 	$(BIN)/ruff check .

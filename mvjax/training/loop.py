@@ -191,7 +191,7 @@ class Run:
     rng = np.random.default_rng([self.config.seed, step])
     return "image" if share and rng.random() < share else "main"
 
-  def put(self, batch: data.Batch) -> dict[str, jax.Array]:
+  def put(self, batch: data.Batch) -> data.Batch:
     """A loader batch on the devices."""
     return jax.device_put(self._task.prepare(batch), self._rows)
 

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,7 +42,7 @@ def test_legs_are_chained(folders):
 def test_published_latents_have_variance_one(folders):
   model = stable_diffusion.FlaxStableDiffusion.load(folders["image"])
   stream = data.open_stream(small.config("vae").data, batch_size=64, seed=9)
-  images = next(stream.start(0))["image"][:, 0]
+  images = jnp.asarray(next(stream.start(0))["image"][:, 0])
   mean, log_variance = model.vae.apply(
     {"params": model.params["vae"]}, images, method="encode"
   )
@@ -62,7 +63,8 @@ def test_the_multiview_folder_loads_as_both_models(folders):
     field_of_view=0.7,
   )
   step = scores.Step(level=plain.schedule.level(500.0), weights={})
-  text = plain.encode_text(plain.params, plain.tokenizer(["a red ball"]))
+  ids = jnp.asarray(plain.tokenizer(["a red ball"]))
+  text = plain.encode_text(plain.params, ids)
   predictions = [
     model.score(
       model.params,
