@@ -130,7 +130,7 @@ def _loop(
       with writer.paused():
         save()
       saved_at = time.monotonic()
-    kind = run.kind(step)
+    kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
     journal.positions[kind] += 1
     train_state, values = run.steps[kind](train_state, example, run.frozen)
@@ -185,12 +185,6 @@ class Run:
     fresh = create(self._task.params)
     return fresh if checkpoints.latest is None else checkpoints.load(fresh)
 
-  def kind(self, step: int) -> str:
-    """Which kind of batch step `step` takes."""
-    share = self.config.train.image_batch_share
-    rng = np.random.default_rng([self.config.seed, step])
-    return "image" if share and rng.random() < share else "main"
-
   def put(self, batch: data.Batch) -> data.Batch:
     """A loader batch on the devices."""
     return jax.device_put(self._task.prepare(batch), self._rows)
@@ -216,6 +210,12 @@ def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:
     )
     for kind, section in sections.items()
   }
+
+
+def batch_kind(config: ml_collections.ConfigDict, step: int) -> str:
+  """Which stream step `step` takes its batch from; random, by the seed."""
+  rng = np.random.default_rng([config.seed, step])
+  return "image" if rng.random() < config.train.image_batch_share else "main"
 
 
 class StopSignal:

@@ -9,7 +9,8 @@ import pytest
 
 from mvjax import geometry, scores
 from mvjax.models import epipolar_mv, stable_diffusion
-from mvjax.training import data, loop, publish
+from mvjax.training import checkpoint, data, loop, publish, record
+from mvjax.training.tasks import registry
 from tests.training import small
 
 STEPS = 2
@@ -78,6 +79,53 @@ def test_the_multiview_folder_loads_as_both_models(folders):
   ]
   assert np.isfinite(predictions[0]).all()
   assert np.abs(predictions[0] - predictions[1]).max() > 0
+
+
+def make_task(config, workdir):
+  return registry.make(
+    config, workdir=workdir, stream=loop.open_streams(config)["main"]
+  )
+
+
+def test_decoder_alone_is_trained_on_request(folders, tmp_path):
+  config = small.config(
+    "vae", init_from=str(folders["vae"]), freeze_encoder=True
+  )
+  task = make_task(config, tmp_path)
+  assert set(task.params) == {"decoder", "post_quant_conv"}
+  assert set(task.frozen) == {"encoder", "quant_conv"}
+
+
+def test_plain_image_batches_leave_the_epipolar_blocks_alone(folders, tmp_path):
+  """Their loss does not depend on any parameter of the blocks."""
+  config = small.config(
+    "multiview", init_from=str(folders["multiview"]), image_batch_share=0.5
+  )
+  task = make_task(config, tmp_path)
+  batch = task.prepare(next(loop.open_streams(config)["image"].start(0)))
+  assert batch["image"].shape[1] == 1
+  key = jax.random.key(0)
+  plain, added = epipolar_mv.split_params(task.params["unet"])
+  # Shapes alone: what is missing would be an error.
+  del added
+  value, _ = jax.eval_shape(
+    task.losses["image"], {"unet": plain}, batch, key, task.frozen
+  )
+  assert value.shape == ()
+
+
+def test_a_leg_of_the_same_task_goes_on_in_the_data(folders, tmp_path):
+  config = small.config("vae", init_from=str(folders["vae"]))
+  fingerprint = {
+    name: dict(stream.fingerprint)
+    for name, stream in loop.open_streams(config).items()
+  }
+  with checkpoint.Checkpoints(tmp_path, keep=1) as empty:
+    journal = record.Journal(config, fingerprint, checkpoints=empty)
+    assert journal.positions == {"main": STEPS}
+    fingerprint["main"]["seed"] = 7
+    journal = record.Journal(config, fingerprint, checkpoints=empty)
+    assert journal.positions == {"main": 0}
 
 
 def test_another_architecture_is_refused(folders, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mvjax import geometry
-from mvjax.training import data
+from mvjax.training import data, loop
 from tests.training import small
 
 
@@ -49,3 +49,12 @@ def test_crops_and_view_words():
   stream = data.open_stream(config, batch_size=2, seed=0)
   assert next(stream.start(0))["image"].shape == (2, 1, 16, 16, 3)
   assert "a red ball, back view" in stream.captions()
+
+
+def test_share_of_image_batches():
+  config = small.config("multiview", image_batch_share=0.25)
+  kinds = [loop.batch_kind(config, step) for step in range(2000)]
+  assert 0.2 < kinds.count("image") / 2000 < 0.3
+  assert kinds[7] == loop.batch_kind(config, 7)
+  config = small.config("multiview")
+  assert {loop.batch_kind(config, step) for step in range(100)} == {"main"}
