@@ -108,7 +108,7 @@ def features(
   size: tuple[int, int],
   *,
   config: Config,
-  offsets: Mapping[tuple[int, int], Float[Array, "b v h w m"]] | None = None,
+  offsets: Mapping[tuple[int, int], Float[Array, "b v _ _ _"]] | None = None,
 ) -> camera_features.CameraFeatures:
   """Camera features of every block, for latents of a size.
 

@@ -69,7 +69,7 @@ def camera_features(
   sizes: Sequence[tuple[int, int]],
   *,
   points: Sequence[int],
-  offsets: Sequence[Float[Array, "b v h w m"]] | None = None,
+  offsets: Sequence[Float[Array, "b v _ _ _"]] | None = None,
 ) -> CameraFeatures:
   """Features of cameras `[b, v]` for maps of the given sizes.
 
