@@ -1,4 +1,4 @@
-"""The only executable: data | train | export | sample | evaluate | view.
+"""The only executable: data, train, sample, reconstruct, evaluate and more.
 
 It parses flags and calls one function. `python launch.py COMMAND --help`
 lists a command's flags. Commands that take `--config=FILE.py:VARIANT` also
@@ -71,7 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
   _add_data(_group(commands, "data", "objects to renders to a data set"))
   _add_train(commands)
   _add_export(commands)
+  _add_convert(commands)
   _add_sample(commands)
+  _add_reconstruct(commands)
   _add_evaluate(_group(commands, "evaluate", "figures about samples"))
   _add_view(commands)
   return parser
@@ -143,8 +145,36 @@ def _add_train(commands) -> None:
 
 def _add_export(commands) -> None:
   export = _command(commands, "export", export_model)
-  export.add_argument("--workdir", required=True, help="folder of a run")
-  export.add_argument("--out", required=True, help="model folder to write")
+  source = export.add_mutually_exclusive_group(required=True)
+  source.add_argument("--workdir", help="folder of a run")
+  source.add_argument("--checkpoint", help="a model: folder, file or hub id")
+  export.add_argument(
+    "--out", required=True, help="folder, or file for safetensors, to write"
+  )
+  export.add_argument(
+    "--format",
+    default="diffusers",
+    help="diffusers, orbax (the same folder with linen parameters), or "
+    "safetensors (one file with the original names)",
+  )
+  _add_dtype(export, "; float16 for a run")
+
+
+def _add_convert(commands) -> None:
+  convert = _command(commands, "convert", convert_model)
+  convert.add_argument("source", help="a model: folder, file or hub id")
+  convert.add_argument("--out", required=True, help="folder to write")
+  convert.add_argument("--lora", help="LoRA file to merge into the weights")
+  convert.add_argument("--lora_scale", type=float, default=1.0)
+  _add_dtype(convert, "")
+
+
+def _add_dtype(parser, otherwise: str) -> None:
+  parser.add_argument(
+    "--dtype",
+    choices=("float32", "float16", "bfloat16"),
+    help=f"of the weights; those of the source by default{otherwise}",
+  )
 
 
 def _add_sample(commands) -> None:
@@ -167,6 +197,9 @@ def _add_sample(commands) -> None:
     help="paper, late-2d, constant:0.5, linear:0.3,0.8, "
     "linear:-4=0.3,4=0.8@log_snr, ...",
   )
+  scores.add_argument(
+    "--timestep_spacing", help="leading, trailing, linspace or ldm"
+  )
   for name in ("multiview_guidance", "image_guidance", "guidance_rescale"):
     scores.add_argument(f"--{name}", type=float)
   scores.add_argument("--eta", type=float, help="0: DDIM, 1: ancestral")
@@ -176,11 +209,44 @@ def _add_sample(commands) -> None:
     action=argparse.BooleanOptionalAction,
     help="tell the 2D model front, side or back view",
   )
-  work = sample.add_argument_group("models and work")
-  work.add_argument("--multiview", help="folder of the multi-view model")
-  work.add_argument("--image", help="folder of the 2D model")
+  work = sample.add_argument_group(
+    "models and work (a model is a folder, a file or a hub id)"
+  )
+  work.add_argument("--multiview", "--checkpoint", help="the multi-view model")
+  work.add_argument("--image", help="the 2D model")
+  work.add_argument("--multiview_lora", help="LoRA file for the first")
+  work.add_argument("--image_lora", help="LoRA file for the second")
+  work.add_argument("--lora_scale", type=float, help="how much of them")
+  work.add_argument("--image_size", type=int, help="pixels of a view's side")
   work.add_argument("--batch_size", type=int, help="samples at a time")
-  work.add_argument("--dtype", help="float32 or bfloat16")
+  work.add_argument("--dtype", help="float32, bfloat16, float16")
+
+
+def _add_reconstruct(commands) -> None:
+  reconstruct = _command(commands, "reconstruct", reconstruct_views)
+  reconstruct.add_argument(
+    "--views", required=True, help="a sample folder, or a folder of them"
+  )
+  reconstruct.add_argument(
+    "--out", help="folder of asset folders; otherwise beside the views"
+  )
+  reconstruct.add_argument(
+    "--grid", type=int, default=64, help="voxels on a side; even"
+  )
+  reconstruct.add_argument(
+    "--steps", type=int, default=250, help="steps of the field's fit"
+  )
+  reconstruct.add_argument(
+    "--faces", type=int, default=12000, help="triangles of the mesh, about"
+  )
+  reconstruct.add_argument(
+    "--texture_size", type=int, default=512, help="texels on a side, about"
+  )
+  reconstruct.add_argument(
+    "--search_cameras",
+    action="store_true",
+    help="find the field of view; for models that do not tell it",
+  )
 
 
 def _add_evaluate(commands) -> None:
@@ -196,6 +262,62 @@ def _add_evaluate(commands) -> None:
       parser.add_argument("--samples", required=True, help="sample folders")
     else:
       parser.add_argument("--per_name", type=int, default=4)
+  _add_evaluate_images(commands)
+  _add_evaluate_consistency(commands)
+
+
+def _add_evaluate_images(commands) -> None:
+  images = _command(commands, "images", evaluate_images)
+  _add_sets(images)
+  images.add_argument(
+    "--reference", required=True, help="data set of renders, or folder"
+  )
+  images.add_argument("--reference_assets", type=int, default=500)
+  images.add_argument("--reference_views", type=int, default=4)
+  images.add_argument("--split", default="train", help="of a data set")
+  images.add_argument("--looks", type=_words, default="full,retextured")
+  images.add_argument("--networks", type=_words, default="lite0,vgg16")
+  images.add_argument(
+    "--inception", help="the FID's weights, .pth or .safetensors: FID, KID, IS"
+  )
+  images.add_argument("--resize", type=_words, default="clean,torch")
+  images.add_argument(
+    "--clip", help="transformers CLIP folder: CLIP score, R-precision"
+  )
+
+
+def _add_evaluate_consistency(commands) -> None:
+  consistency = _command(commands, "consistency", evaluate_consistency)
+  _add_sets(consistency)
+  consistency.add_argument(
+    "--floor", help="ground truth: data set of renders, or folder"
+  )
+  consistency.add_argument("--floor_assets", type=int, default=20)
+  consistency.add_argument("--split", default="held_out_objects")
+  consistency.add_argument("--looks", type=_words, default="full")
+  consistency.add_argument(
+    "--metrics", type=_words, default="mvc,tsed", help="also holdout, halves"
+  )
+  consistency.add_argument("--limit", type=int, help="assets of each method")
+  consistency.add_argument("--holdout_limit", type=int, default=20)
+  consistency.add_argument("--folds", type=int, default=4, help="of holdout")
+  consistency.add_argument(
+    "--lpips",
+    action=argparse.BooleanOptionalAction,
+    default=True,
+    help="between reprojections",
+  )
+
+
+def _add_sets(parser) -> None:
+  parser.add_argument(
+    "--samples",
+    nargs="+",
+    required=True,
+    metavar="[LABEL=]DIR",
+    help="folders of sample folders, or of <prompt>/*.png + transforms.json",
+  )
+  parser.add_argument("--out", default="out/evaluation", help="folder to keep")
 
 
 def _add_view(commands) -> None:
@@ -206,6 +328,10 @@ def _add_view(commands) -> None:
   view.add_argument("--out", required=True, help="PNG file to write")
   view.add_argument("--seed", type=int, default=0)
   view.add_argument("--views", type=int, default=4, help="shown per sample")
+
+
+def _words(text: str) -> tuple[str, ...]:
+  return tuple(word for word in text.split(",") if word)
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -275,11 +401,39 @@ def train_model(config: config_dict.ConfigDict, workdir: str) -> None:
   loop.train(config, workdir)
 
 
-def export_model(workdir: str, out: str) -> None:
-  """Writes a run's averaged weights as a diffusers folder (float16)."""
+def export_model(
+  workdir: str | None,
+  checkpoint: str | None,
+  out: str,
+  format: str,
+  dtype: str | None,
+) -> None:
+  """Writes a run's averaged weights, or any model, in a given format."""
+  from mvjax.models import conversion
   from mvjax.training import publish
 
-  print(publish.publish(workdir, out))
+  if workdir is not None:
+    chosen = dtype or "float16"
+    print(publish.export(workdir, out, format=format, dtype=chosen))
+  else:
+    print(conversion.convert(checkpoint, out, format=format, dtype=dtype))
+
+
+def convert_model(
+  source: str,
+  out: str,
+  lora: str | None,
+  lora_scale: float,
+  dtype: str | None,
+) -> None:
+  """Writes any readable model as a diffusers folder."""
+  from mvjax.models import conversion
+
+  print(
+    conversion.convert(
+      source, out, dtype=dtype, lora_file=lora, lora_scale=lora_scale
+    )
+  )
 
 
 def sample_views(config: config_dict.ConfigDict, **options) -> None:
@@ -288,7 +442,32 @@ def sample_views(config: config_dict.ConfigDict, **options) -> None:
   from mvjax.generation import request, run
 
   compilation.enable_cache()
-  run.generate(config, request.make_request(config.sample, options))
+  image_model = {f"image_{k}": v for k, v in config.image_model.items()}
+  defaults = {**config.sample, **image_model}
+  run.generate(config, request.make_request(defaults, options))
+
+
+def reconstruct_views(
+  views: str,
+  out: str | None,
+  grid: int,
+  steps: int,
+  faces: int,
+  texture_size: int,
+  search_cameras: bool,
+) -> None:
+  """Makes a textured mesh (GLB, PLY) of every sample's views."""
+  from mvjax import compilation
+  from mvjax.reconstruction import field, mesh, run
+
+  compilation.enable_cache()
+  settings = run.Settings(
+    fit=field.Settings(grid=grid, steps=steps),
+    surface=mesh.Settings(max_faces=faces),
+    texture_size=texture_size,
+    search_cameras=search_cameras,
+  )
+  run.reconstruct(views, out=out, settings=settings)
 
 
 def evaluate_retrieval(
@@ -313,6 +492,49 @@ def write_retrieval_prompts(
     dataset, num_names=num_names, per_name=per_name, out=out
   )
   print("\n".join(prompts))
+
+
+def evaluate_images(
+  samples: list[str],
+  out: str,
+  networks: tuple[str, ...],
+  resize: tuple[str, ...],
+  **settings,
+) -> None:
+  """Quality of single views: distances to a reference, text scores."""
+  from mvjax import compilation
+  from mvjax.evaluation import image_report, report
+
+  compilation.enable_cache()
+  content = image_report.evaluate(
+    report.parse_labels(samples),
+    image_report.Settings(packaged=networks, conventions=resize, **settings),
+    out=out,
+  )
+  print(image_report.format_report(content))
+
+
+def evaluate_consistency(
+  samples: list[str], out: str, folds: int, lpips: bool, **settings
+) -> None:
+  """Do views show one object: MVC by refit, TSED, warps, with a floor."""
+  from mvjax import compilation
+  from mvjax.evaluation import consistency_report, refit, report
+  from mvjax.evaluation import lpips as lpips_lib
+
+  compilation.enable_cache()
+  distance = None
+  if lpips:
+    distance = consistency_report.with_lpips(lpips_lib.fetch_weights())
+  content = consistency_report.evaluate(
+    report.parse_labels(samples),
+    consistency_report.Settings(**settings),
+    tools=consistency_report.Tools(
+      refit=refit.of_field(), folds=folds, lpips=distance
+    ),
+    out=out,
+  )
+  print(consistency_report.format_report(content))
 
 
 def compare_runs(rows: list[str], out: str, seed: int, views: int) -> None:

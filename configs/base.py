@@ -149,6 +149,16 @@ def get_config() -> ml_collections.ConfigDict:
       image_batch_share=0.0,
     )
   )
+  # How the 2D score is computed.
+  config.image_model = ml_collections.ConfigDict(
+    dict(
+      # 'mvjax', or 'diffusers': the Flax classes of diffusers 0.39.
+      provider="mvjax",
+      # 'native' asks about the multi-view model's latents as they are,
+      # 'bridge' on the 2D model's own, finer grid (`models.bridge`).
+      resolution="native",
+    )
+  )
   # What `launch.py sample` does unless its flags say otherwise; any field of
   # `generation.request.Request`.
   config.sample = ml_collections.ConfigDict(

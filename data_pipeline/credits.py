@@ -14,6 +14,13 @@ LICENCES = {
 # Licences that ask for no attribution.
 _PUBLIC_DOMAIN = frozenset({"CC0-1.0"})
 _HEADER = """\
+# Credits
+
+## CLIP's vocabulary: [MIT](mvjax/assets/clip_bpe/LICENSE)
+
+`mvjax/assets/clip_bpe/` holds the byte-pair vocabulary of OpenAI's CLIP, from
+the distribution of OpenCLIP. Copyright (c) 2021 OpenAI.
+
 # Credits for the 3D objects
 
 Models in `checkpoints/`, pictures in the documentation and every render that

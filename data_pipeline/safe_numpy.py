@@ -1,4 +1,4 @@
-"""Reads .npy files that hold a Python object, building only plain data.
+"""Reads files that hold pickled Python objects, building only plain data.
 
 NumPy stores anything but numbers as a pickle, and loading a pickle can run
 any code. Public data sets contain such files; this reader accepts numbers,
@@ -49,3 +49,24 @@ def load_object(path: pathlib.Path) -> Any:
   except (KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
     raise ValueError(f"{path}: cannot be read safely ({error})") from error
   return array.item() if getattr(array, "ndim", None) == 0 else array
+
+
+def load_pickle(path: pathlib.Path) -> Any:
+  """The object in a pickle file of plain data.
+
+  Raises:
+    ValueError: if it is damaged or holds more than plain data.
+  """
+  try:
+    with path.open("rb") as stream:
+      return _PlainUnpickler(stream).load()
+  except (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+  ) as error:
+    raise ValueError(f"{path}: cannot be read safely ({error})") from error

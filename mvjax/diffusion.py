@@ -22,7 +22,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear")
-TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
+TIMESTEP_SPACINGS = ("leading", "trailing", "linspace", "ldm")
 
 
 class NoiseLevel(NamedTuple):
@@ -61,7 +61,7 @@ class NoiseSchedule:
     prediction_type: what the network returns: 'epsilon', 'v_prediction' or
       'sample' (the clean sample).
     timestep_spacing: how a sampler picks its times, see `sampling.timesteps`.
-    steps_offset: added to 'leading' times.
+    steps_offset: added to 'leading' and 'ldm' times.
     set_alpha_to_one: whether sampling ends without noise, or at t = 0.
 
   Raises:

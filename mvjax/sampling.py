@@ -1,10 +1,11 @@
 """Time grids, the DDIM step and the sampler: one jitted scan over any score.
 
 The sampler starts from standard normal noise, also where the first level has a
-little signal left, as Stable Diffusion does. Noise is drawn per asset from the
-asset's own key, folded with the step, so an asset is the same whatever batch or
-device it is made on. Only the score function and the shape are static: other
-prompts, seeds, weights, noise levels and eta run the same program.
+little signal left, as Stable Diffusion does; a model may ask for clean latents
+under it. Noise is drawn per asset from the asset's own key, folded with the
+step, so an asset is the same whatever batch or device it is made on. Only the
+score function and the shape are static: other prompts, seeds, weights, noise
+levels and eta run the same program.
 """
 
 import functools
@@ -38,6 +39,8 @@ def timesteps(
 
   'leading' takes every (T // num_steps)-th from `steps_offset` on, 'trailing'
   counts down from T - 1 and 'linspace' includes both ends, as diffusers does.
+  'ldm' is 'leading' up to the table's end, as in the code of Stable Diffusion,
+  MVDream and SPAD: that can be more steps than asked for (31 for 30).
 
   Raises:
     ValueError: the table does not have as many different times.
@@ -45,9 +48,10 @@ def timesteps(
   length = schedule.num_train_timesteps
   if not 1 <= num_steps <= length:
     raise ValueError(f"steps={num_steps}: must be from 1 to {length}")
-  count = np.arange(num_steps)
+  count, stride = np.arange(num_steps), length // num_steps
   times = {
-    "leading": count[::-1] * (length // num_steps) + schedule.steps_offset,
+    "leading": count[::-1] * stride + schedule.steps_offset,
+    "ldm": np.arange(0, length, stride)[::-1] + schedule.steps_offset,
     "trailing": np.round(length - count * (length / num_steps)) - 1,
     "linspace": np.round(np.linspace(0, length - 1, num_steps))[::-1],
   }[schedule.timestep_spacing].astype(np.int64)
@@ -75,7 +79,7 @@ def make_steps(
   levels = schedule.level(times.astype(np.float32))
   lambdas = scores.lambda_schedule(
     lambda_schedule,
-    fractions=np.linspace(0.0, 1.0, num_steps, dtype=np.float32),
+    fractions=np.linspace(0.0, 1.0, len(times), dtype=np.float32),
     log_snrs=np.asarray(levels.log_snr),
   )
   return Steps(
@@ -126,6 +130,7 @@ def sample(
   keys: Key[Array, "b"],
   shape: tuple[int, int, int, int],
   eta: Float[ArrayLike, ""],
+  start: Float[Array, "v h w c"] | None = None,
 ) -> Float[Array, "b v h w c"]:
   """Draws assets: DDIM from noise to latents, in one compiled scan.
 
@@ -138,19 +143,43 @@ def sample(
     keys: one typed key per asset, which its result alone depends on.
     shape: (views, height, width, channels) of an asset's latents.
     eta: see `ddim_update`.
+    start: clean latents under the first noise of every asset, for models that
+      were made to begin so; None begins with nothing but noise.
   """
+  x = _noise(keys, 0, shape)
+  if start is not None:
+    first = jax.tree.map(lambda grid: grid[0], steps.levels)
+    start = jnp.broadcast_to(start[None], x.shape)
+    x = diffusion.add_noise(start, x, level=first)
+  return denoise(
+    score,
+    params,
+    x,
+    conditioning=conditioning,
+    steps=steps,
+    keys=keys,
+    eta=eta,
+  )
 
-  def noise(count):
-    return jax.vmap(
-      lambda key: jax.random.normal(jax.random.fold_in(key, count), shape)
-    )(keys)
 
-  def denoise(x, inputs):
+def denoise(
+  score: scores.Score,
+  params: Any,
+  x: Float[Array, "b v h w c"],
+  *,
+  conditioning: Any,
+  steps: Steps,
+  keys: Key[Array, "b"],
+  eta: Float[ArrayLike, ""],
+) -> Float[Array, "b v h w c"]:
+  """The scan of `sample`, from given latents at the first level."""
+
+  def update(x, inputs):
     count, level, next_level, weights = inputs
     step = scores.Step(level=level, weights=weights)
     x = ddim_update(
       score(params, x, step, conditioning),
-      noise(count),
+      _noise(keys, count, x.shape[1:]),
       level=level,
       next_level=next_level,
       eta=eta,
@@ -164,4 +193,11 @@ def sample(
     jax.tree.map(lambda grid: grid[1:], steps.levels),
     steps.weights,
   )
-  return jax.lax.scan(denoise, noise(0), inputs)[0]
+  return jax.lax.scan(update, x, inputs)[0]
+
+
+def _noise(keys, count, shape):
+  """Standard normal noise of a step, from each asset's own key."""
+  return jax.vmap(
+    lambda key: jax.random.normal(jax.random.fold_in(key, count), shape)
+  )(keys)

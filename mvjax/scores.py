@@ -70,6 +70,8 @@ class Conditioning:
       guidance.
     cameras: any tree of the model's own that depends on the cameras only, or
       None. Computed before sampling and shared by both branches of guidance.
+    fine_noise: white noise on a finer grid, for a score behind
+      `models.bridge`, otherwise None.
     guidance_scale: scalar; 1 is the plain conditional score.
     guidance_rescale: scalar in [0, 1], see `classifier_free_guidance`.
   """
@@ -78,6 +80,7 @@ class Conditioning:
   text: Any
   negative_text: Any = None
   cameras: Any = None
+  fine_noise: Any = None
   guidance_scale: Any = 1.0
   guidance_rescale: Any = 0.0
 

@@ -1,9 +1,12 @@
 """CLIP-style text tokens: byte-level BPE, lower case, `</w>` ends a word.
 
-The files are the four that transformers' `CLIPTokenizer` reads and writes, so
-a folder made here loads there (with the same ids) and the other way round.
+The files are the four of transformers' `CLIPTokenizer`, so a folder made here
+loads there with the same ids; and the other way round, also with the two files
+that transformers 5 writes.
+CLIP's own vocabulary is shipped, for models whose files have none.
 """
 
+import gzip
 import json
 import pathlib
 import warnings
@@ -22,6 +25,15 @@ from tokenizers import (
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
+# All CLIP text encoders of Stable Diffusion have these.
+CLIP_VOCAB_SIZE = 49408
+CLIP_LENGTH = 77
+# Where transformers 5 writes vocabulary and merges.
+_ONE_FILE = "tokenizer.json"
+# assets/clip_bpe: OpenAI's list of merges, of which CLIP uses the first.
+_CLIP_MERGES = (
+  pathlib.Path(__file__).parent / "assets/clip_bpe/bpe_simple_vocab_16e6.txt.gz"
+)
 # Words, contractions, single digits, and runs of anything else.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -84,6 +96,8 @@ class Tokenizer:
     self._vocab, self._merges = dict(vocab), [tuple(m) for m in merges]
     self._pad_token = pad_token
     self._encoder = _pipeline(_bpe(self._vocab, self._merges))
+    # In a text they are themselves, as in CLIP.
+    self._encoder.add_special_tokens([START, END])
     self.length, self.vocab_size = length, len(vocab)
     self.start_id, self.end_id = vocab[START], vocab[END]
     self.pad_id = vocab[pad_token]
@@ -93,25 +107,56 @@ class Tokenizer:
     """Reads a diffusers `tokenizer/` folder.
 
     Raises:
-      ValueError: A file is missing, naming it.
+      ValueError: A file is missing or damaged, naming it.
     """
     folder = pathlib.Path(folder)
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+    needed = ["vocab.json", "merges.txt", "tokenizer_config.json"]
+    if (folder / _ONE_FILE).is_file():
+      needed = ["tokenizer_config.json"]
+    for name in needed:
       if not (folder / name).is_file():
         raise ValueError(f"tokenizer: {folder / name} is missing")
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    try:
+      return cls._load(folder)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+      reason = " ".join(str(error).split())
+      raise ValueError(f"tokenizer: {folder} is damaged: {reason}") from error
+
+  @classmethod
+  def _load(cls, folder: pathlib.Path) -> "Tokenizer":
+    settings = _read_json(folder / "tokenizer_config.json")
+    special = folder / "special_tokens_map.json"
+    # As in transformers: it overrules configs that do not list their tokens.
+    # The published SD 2.x folders have their padding token only there.
+    if special.is_file() and "added_tokens_decoder" not in settings:
+      settings |= _read_json(special)
     pad = settings.get("pad_token", END)
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    vocab, merges = _read_vocab(folder)
     return cls(
-      json.loads((folder / "vocab.json").read_text(encoding="utf-8")),
-      merges=[
-        tuple(line.split())
-        for line in lines
-        if line.strip() and not line.startswith("#version")
-      ],
+      vocab,
+      merges=merges,
       length=settings["model_max_length"],
       pad_token=pad["content"] if isinstance(pad, dict) else pad,
     )
+
+  @classmethod
+  def clip(cls, *, pad_token: str = END) -> "Tokenizer":
+    """CLIP's own tokenizer: 49408 tokens in rows of 77.
+
+    Args:
+      pad_token: The end token for CLIP ViT-L (SD 1.x), "!", which is token 0,
+        for OpenCLIP (SD 2.x).
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    base = _base_tokens(letters)
+    with gzip.open(_CLIP_MERGES, "rt", encoding="utf-8") as file:
+      lines = file.read().splitlines()[1:]
+    merges = [
+      tuple(line.split()) for line in lines[: CLIP_VOCAB_SIZE - len(base) - 2]
+    ]
+    tokens = [*base, *("".join(pair) for pair in merges), START, END]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    return cls(vocab, merges=merges, length=CLIP_LENGTH, pad_token=pad_token)
 
   def save(self, folder: str | pathlib.Path) -> None:
     """Writes the files `load` and transformers' CLIPTokenizer read."""
@@ -159,6 +204,34 @@ class Tokenizer:
     return rows
 
 
+def _base_tokens(letters: Sequence[str]) -> list[str]:
+  """What merges start from: bytes, and bytes that end a word."""
+  return [*letters, *(letter + "</w>" for letter in letters)]
+
+
+def _read_vocab(
+  folder: pathlib.Path,
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+  """Ids and merges, from transformers 4's two files or 5's one."""
+  if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    text = (folder / "merges.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip()]
+    pairs = [line for line in lines if not line.startswith("#version")]
+    return _read_json(folder / "vocab.json"), _merges(pairs)
+  model = _read_json(folder / _ONE_FILE)["model"]
+  return model["vocab"], _merges(model["merges"])
+
+
+def _merges(pairs: Iterable[str | list[str]]) -> list[tuple[str, str]]:
+  """Merges as pairs; files have them as pairs or with a space between."""
+  split = (pair.split() if isinstance(pair, str) else pair for pair in pairs)
+  return [(first, second) for first, second in split]
+
+
+def _read_json(path: pathlib.Path) -> dict:
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
 def train_tokenizer(
   captions: Iterable[str],
   vocab_size: int,
@@ -176,7 +249,7 @@ def train_tokenizer(
     pad_token: What fills short rows.
   """
   alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-  base = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+  base = _base_tokens(alphabet)
   trainer = trainers.BpeTrainer(
     # The trainer counts the word-final letters among its own tokens.
     vocab_size=vocab_size - 2,

@@ -12,6 +12,7 @@ COMMANDS = (
   ["data", "build"],
   ["train"],
   ["export"],
+  ["convert"],
   ["sample"],
   ["evaluate", "retrieval"],
   ["evaluate", "retrieval-prompts"],
@@ -79,3 +80,22 @@ def test_overrides_reach_the_config(monkeypatch):
 def test_rows_of_a_picture_must_have_a_label(run, capsys, tmp_path):
   assert run("view", "folder", f"--out={tmp_path}/a.png") == 2
   assert "LABEL=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["convert", "no/such/model"], "no/such/model does not exist"),
+    (["export", "--checkpoint=no/such/model"], "no/such/model does not exist"),
+    (["export", "--checkpoint=x", "--format=gguf"], "orbax, safetensors"),
+    (["export", "--workdir=no/such/run"], "no checkpoints/"),
+  ],
+)
+def test_models_that_cannot_be_written_are_one_line(
+  arguments, words, run, capsys, tmp_path
+):
+  assert run(*arguments, f"--out={tmp_path}/out") == 2
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  assert words in line
+  assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """The sampler against closed forms, PyTorch diffusers and its promises."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -86,6 +87,21 @@ def test_time_grids_equal_those_of_diffusers(case, num_steps):
   )
 
 
+@pytest.mark.parametrize("asked, got", [(7, 8), (25, 25), (30, 31), (50, 50)])
+def test_ldm_grids_go_to_the_end_of_the_table(asked, got):
+  """The originals' grids: `range(0, 1000, 1000 // asked)`, plus 1."""
+  ours = dataclasses.replace(schedule(), timestep_spacing="ldm")
+  times = sampling.timesteps(ours, asked)
+  assert len(times) == got and times[-1] == 1
+  assert set(np.diff(times)) == {-(1000 // asked)}
+  assert times[0] + 1000 // asked > 1000
+  steps = sampling.make_steps(
+    ours, asked, mode="2d", lambda_schedule="constant:1"
+  )
+  assert len(steps.levels.alpha) == got + 1
+  assert len(steps.weights["image"]) == got
+
+
 @pytest.mark.parametrize("num_steps", [0, -1, 1000, 1001])
 def test_step_counts_without_a_grid_are_named(num_steps):
   with pytest.raises(ValueError, match=f"steps={num_steps}"):
@@ -154,6 +170,21 @@ def test_ddim_on_gaussian_data_is_a_linear_map():
   moved = np.prod(gains) * (first_noise() - alpha[0] * MEAN)
   result = run(gaussian, (MEAN, SPREAD), steps=steps)
   np.testing.assert_allclose(result, alpha[-1] * MEAN + moved, atol=1e-5)
+
+
+def test_a_start_is_noised_to_the_first_level():
+  def trusting(params, x, step, conditioning):
+    return diffusion.Prediction(eps=0 * x, x0=x)
+
+  steps = make_steps(1)
+  start = jnp.linspace(-1.0, 1.0, 96).reshape(2, 4, 4, 3)
+  alpha, sigma = (np.asarray(grid) for grid in steps.levels)
+  moved = run(trusting, None, steps=steps, start=start) / alpha[1]
+  np.testing.assert_allclose(
+    moved,
+    alpha[0] * np.asarray(start) + sigma[0] * np.asarray(first_noise()),
+    atol=1e-5,
+  )
 
 
 def test_many_ddim_steps_follow_the_probability_flow():

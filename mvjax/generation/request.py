@@ -11,10 +11,15 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from mvjax import geometry, scores
+from mvjax import diffusion, geometry, scores
 from mvjax.generation import viewpoints
+from mvjax.weights import hub
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
+PROVIDERS = ("mvjax", "diffusers")
+RESOLUTIONS = ("native", "bridge")
+# Stands for the prompt in a template.
+_PLACE = "{prompt}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +29,12 @@ class Request:
   Attributes:
     prompts: texts, without view words.
     out: folder that gets one sample folder per prompt and seed.
-    multiview: folder of the multi-view model.
-    image: folder of the 2D model.
+    multiview: the multi-view model: a folder, a file or a hub id
+      (`weights.checkpoint`).
+    image: the 2D model, likewise.
+    multiview_lora: LoRA file merged into the multi-view model, or None.
+    image_lora: the same for the 2D model.
+    lora_scale: how much of them is merged.
     seeds: of the first noise; a sample depends on its own seed only.
     views: number of cameras, evenly spread over the circle.
     elevation: degrees above the equator.
@@ -44,14 +53,27 @@ class Request:
       unguided ones, in [0, 1].
     negative_prompt: what guidance leads away from.
     view_words: append ", front view" (side, back) to the 2D model's text.
+    multiview_template: what the multi-view model is told, around '{prompt}'.
+    image_template: the same for the 2D model.
+    image_provider: who computes the 2D score: 'mvjax', or 'diffusers' for the
+      Flax classes of diffusers 0.39.
+    image_resolution: 'native' asks the 2D model about the multi-view model's
+      latents as they are, 'bridge' at its own size (`models.bridge`).
+    image_size: side of a view in pixels; None is what the first model was
+      trained on.
+    timestep_spacing: replaces that of the first model's schedule
+      (`sampling.timesteps`), or None.
     batch_size: samples denoised together.
-    dtype: compute type, float32 or bfloat16.
+    dtype: type of weights and computation, one of `DTYPES`.
   """
 
   prompts: tuple[str, ...]
   out: str
   multiview: str
   image: str
+  multiview_lora: str | None = None
+  image_lora: str | None = None
+  lora_scale: float = 1.0
   seeds: tuple[int, ...] = (0,)
   views: int = 4
   elevation: float = 15.0
@@ -68,12 +90,30 @@ class Request:
   guidance_rescale: float = 0.0
   negative_prompt: str = ""
   view_words: bool = True
+  multiview_template: str = _PLACE
+  image_template: str = _PLACE
+  image_provider: str = "mvjax"
+  image_resolution: str = "native"
+  image_size: int | None = None
+  timestep_spacing: str | None = None
   batch_size: int = 4
   dtype: str = "float32"
 
+  def lora(self, name: str) -> str | None:
+    """The LoRA file of the model of this name."""
+    return {"multiview": self.multiview_lora, "image": self.image_lora}[name]
+
+  def text(self, name: str, prompt: str) -> str:
+    """What the model of this name is told about a prompt."""
+    templates = {
+      "multiview": self.multiview_template,
+      "image": self.image_template,
+    }
+    return templates[name].replace(_PLACE, prompt)
+
   @property
-  def folders(self) -> dict[str, str]:
-    """Folder of every model that this request runs, by name.
+  def sources(self) -> dict[str, str]:
+    """Where every model that this request runs lies, by name.
 
     The multi-view model gives two of the scores; it comes first.
     """
@@ -116,9 +156,8 @@ def make_request(
     raise ValueError(
       f"sample.{min(unknown)}: no such setting; there are {sorted(known)}"
     )
-  for name in ("out", "multiview", "image"):
-    if not values.get(name):
-      raise ValueError(f"{name}: no folder is given; pass --{name}=FOLDER")
+  for name in ("multiview", "image"):
+    values.setdefault(name, "")
   return Request(**values)
 
 
@@ -144,21 +183,28 @@ def validate(request: Request) -> None:
   """
   _check_texts(request)
   _check_numbers(request)
-  if request.dtype not in DTYPES:
-    raise ValueError(
-      f"dtype={request.dtype!r}: choose one of {', '.join(DTYPES)}"
-    )
+  _check_choices(request)
   ramp = np.linspace(0.0, 1.0, request.steps, dtype=np.float32)
   lambdas = scores.lambda_schedule(
     request.lambda_schedule, fractions=ramp, log_snrs=10 * ramp - 5
   )
   scores.weights(request.score, lambdas)
   cameras(request)
-  for name, folder in request.folders.items():
-    if not (pathlib.Path(folder) / "unet" / "config.json").is_file():
+  if not request.out:
+    raise ValueError("out: no folder is given; pass --out=FOLDER")
+  for name, folder in request.sources.items():
+    if not folder:
       raise ValueError(
-        f"{name}={folder}: no model there (unet/config.json is missing); "
-        f"pass --{name}=FOLDER, a checkpoint in the diffusers layout"
+        f"{name}: no model is given; pass --{name}=CHECKPOINT, a folder, a "
+        "file or a hub id"
+      )
+    path = pathlib.Path(folder)
+    found = path.is_file() or (path / "unet" / "config.json").is_file()
+    if not found and (path.exists() or not hub.is_id(folder)):
+      raise ValueError(
+        f"{name}={folder}: no model there (no file, and no folder with "
+        f"unet/config.json); pass --{name}=CHECKPOINT, a folder, a file or a "
+        "hub id"
       )
   _check_writable(pathlib.Path(request.out))
 
@@ -187,6 +233,24 @@ def _check_texts(request: Request) -> None:
     if not prompt.strip():
       raise ValueError(f"prompt={prompt!r}: is empty; describe an object")
 
+  for name in ("multiview_template", "image_template"):
+    template = getattr(request, name)
+    if template.count(_PLACE) != 1:
+      raise ValueError(f"{name}={template!r}: must have {_PLACE} in it, once")
+
+
+def _check_choices(request: Request) -> None:
+  for name, choices in (
+    ("dtype", DTYPES),
+    ("image_provider", PROVIDERS),
+    ("image_resolution", RESOLUTIONS),
+    ("timestep_spacing", (None, *diffusion.TIMESTEP_SPACINGS)),
+  ):
+    value = getattr(request, name)
+    if value not in choices:
+      named = ", ".join(choice for choice in choices if choice)
+      raise ValueError(f"{name}={value!r}: choose one of {named}")
+
 
 def _check_numbers(request: Request) -> None:
   """Ranges of the numeric fields, in the order of the command's help."""
@@ -196,6 +260,11 @@ def _check_numbers(request: Request) -> None:
     "azimuth": (math.isfinite(request.azimuth), "a number of degrees"),
     "distance": (0 < request.distance < math.inf, "above 0"),
     "field_of_view": (0 < request.field_of_view < 180, "0 to 180 degrees"),
+    "image_size": (
+      request.image_size is None or request.image_size >= 8,
+      "at least 8 pixels",
+    ),
+    "lora_scale": (math.isfinite(request.lora_scale), "a number"),
     "steps": (request.steps >= 1, "at least 1"),
     "eta": (0 <= request.eta <= 1, "0 to 1"),
     "multiview_guidance": (

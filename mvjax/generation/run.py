@@ -24,6 +24,7 @@ from mvjax.models import loading
 # things lie, how work is divided, and what `cameras_sha256` stands for.
 _FREE_FIELDS = frozenset(
   "prompts out seeds batch_size multiview image".split()
+  + "multiview_lora image_lora".split()
   + "cameras views elevation azimuth distance field_of_view".split()
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -98,8 +99,13 @@ def decisive_settings(
   return chosen | {
     "cameras_sha256": hashlib.sha256(b"".join(poses)).hexdigest()[:16],
     "weights_sha256": {
-      name: loading.fingerprint(folder)
-      for name, folder in request.folders.items()
+      name: loading.fingerprint(source)
+      for name, source in request.sources.items()
+    },
+    "lora_sha256": {
+      name: loading.fingerprint(file)
+      for name in request.sources
+      if (file := request.lora(name)) is not None
     },
   }
 
@@ -129,7 +135,7 @@ def _record(
     "score_weights": weights,
     "cameras": request.cameras
     or {name: getattr(request, name) for name in orbit},
-    "models": request.folders,
+    "models": request.sources,
     "config": json.loads(config.to_json_best_effort()),
     "versions": {
       "mvjax": mvjax.__version__,

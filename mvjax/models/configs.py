@@ -1,8 +1,9 @@
 """Our modules to and from the config.json of diffusers and transformers.
 
 A folder written with these mappings loads in PyTorch as UNet2DConditionModel,
-AutoencoderKL and CLIPTextModel. A value that our modules cannot represent is
-a ValueError that names its key.
+AutoencoderKL and CLIPTextModel, but for a UNet with rays: that is an
+`SPADUNet`, which the libraries do not have, with the key `ray_channels`. A
+value that our modules cannot represent is a ValueError that names its key.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ Config = Mapping[str, Any]
 _UNET_FIXED = {
   "act_fn": ("silu", "swish"),
   "attention_type": ("default",),
+  "class_embed_type": (None, "projection"),
   "conv_in_kernel": (3,),
   "conv_out_kernel": (3,),
   "downsample_padding": (1,),
@@ -39,9 +41,17 @@ _VAE_FIXED = {
   "use_quant_conv": (True,),
 }
 _TEXT_FIXED = {"layer_norm_eps": (1e-5,)}
-# Neither changes the network: sizes of the training images, precision modes,
-# and the latent scale, which the models read for themselves.
-_IGNORED = ("sample_size", "upcast_attention", "force_upcast", "scaling_factor")
+# None changes the network: sizes of the training images, precision modes, a
+# size of an embedding that must be off, and the latent scale and mask resize,
+# which the models read for themselves.
+_IGNORED = (
+  "addition_embed_type_num_heads",
+  "force_upcast",
+  "mask_resize",
+  "sample_size",
+  "scaling_factor",
+  "upcast_attention",
+)
 
 _MID_BLOCKS = {"UNetMidBlock2DCrossAttn": True, "UNetMidBlock2D": False}
 _DOWN_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
@@ -54,8 +64,10 @@ def unet_from_config(
   epipolar: Mapping[str, Mapping[str, Any]] | None = None,
   dtype: DTypeLike = jnp.float32,
 ) -> unet.UNet:
-  """The module of a UNet2DConditionModel config; `attention_head_dim` there
-  is the number of heads.
+  """The module of a UNet2DConditionModel or SPADUNet config.
+
+  `attention_head_dim` there is the number of heads, and a class embedding of
+  type 'projection' is the camera embedding of a joint-attention model.
 
   Raises:
     ValueError: the config describes another network.
@@ -74,6 +86,8 @@ def unet_from_config(
       "norm_num_groups",
       "num_attention_heads",
       "out_channels",
+      "projection_class_embeddings_input_dim",
+      "ray_channels",
       "up_block_types",
       "use_linear_projection",
     ),
@@ -88,6 +102,9 @@ def unet_from_config(
       "down_block_types: attention must be on the same levels of both"
     )
   middle = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+  camera_dim = None
+  if config.get("class_embed_type") == "projection":
+    camera_dim = _get(config, "projection_class_embeddings_input_dim")
   return unet.UNet(
     block_out_channels=widths,
     layers_per_block=_get(config, "layers_per_block"),
@@ -102,15 +119,28 @@ def unet_from_config(
     in_channels=_get(config, "in_channels"),
     out_channels=_get(config, "out_channels"),
     epipolar=epipolar,
+    camera_dim=camera_dim,
+    ray_channels=config.get("ray_channels", 0),
     dtype=dtype,
   )
 
 
 def unet_config(module: unet.UNet, *, sample_size: int) -> dict[str, Any]:
-  """The config of the module's 2D network at latents of this side."""
+  """The config of the module, without epipolar blocks, at latents of a side."""
   levels = module.attention_levels
+  class_name, added = "UNet2DConditionModel", {}
+  if module.camera_dim is not None:
+    added |= {
+      "class_embed_type": "projection",
+      "projection_class_embeddings_input_dim": module.camera_dim,
+    }
+  if module.ray_channels:
+    class_name, added = (
+      "SPADUNet",
+      added | {"ray_channels": module.ray_channels},
+    )
   return {
-    "_class_name": "UNet2DConditionModel",
+    "_class_name": class_name,
     "act_fn": "silu",
     "attention_head_dim": list(module.num_heads),
     "block_out_channels": list(module.block_out_channels),
@@ -127,6 +157,7 @@ def unet_config(module: unet.UNet, *, sample_size: int) -> dict[str, Any]:
     "sample_size": sample_size,
     "up_block_types": _spell(reversed(levels), _UP_BLOCKS),
     "use_linear_projection": module.use_linear_projection,
+    **added,
   }
 
 

@@ -11,7 +11,7 @@ So `unet/` alone is an ordinary 2D UNet, which other programs can load.
 """
 
 import dataclasses
-import os
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,12 +22,12 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mvjax import diffusion, geometry, scores
-from mvjax.models import configs, stable_diffusion
+from mvjax import geometry
+from mvjax.models import stable_diffusion
 from mvjax.nn import camera_features, unet
-from mvjax.weights import folder as weights_folder
+from mvjax.weights import checkpoint
 
-COMPONENT = "epipolar"
+COMPONENT = checkpoint.EPIPOLAR
 # What `unet/` lacks: parameters below one of these.
 _ADDED = ("epipolar", "camera_embedding")
 
@@ -45,25 +45,33 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
   epipolar: Config
 
   @classmethod
-  def load(
-    cls, folder: str | os.PathLike[str], dtype: DTypeLike = jnp.float32
+  def from_checkpoint(
+    cls,
+    opened: checkpoint.Checkpoint,
+    dtype: DTypeLike = jnp.float32,
+    *,
+    param_dtype: DTypeLike | None = None,
   ) -> "EpipolarMultiview":
-    """Reads a local folder; `dtype` is what the networks compute in.
+    """Builds the networks and reads their parameters.
 
-    Raises:
-      FileNotFoundError: a component is missing.
-      ValueError: a component is malformed; names the file.
+    See `FlaxStableDiffusion.from_checkpoint`.
     """
-    base = stable_diffusion.FlaxStableDiffusion.load(folder, dtype)
-    config = weights_folder.read_config(folder, COMPONENT)
-    network = configs.unet_from_config(
-      weights_folder.read_config(folder, "unet"),
-      epipolar=block_fields(config),
-      dtype=dtype,
+    if COMPONENT not in opened.components:
+      raise ValueError(
+        f"{opened.source} has no {COMPONENT}/: it is a 2D model, or a "
+        "multi-view model of another kind"
+      )
+    base = stable_diffusion.FlaxStableDiffusion.from_checkpoint(
+      opened, dtype, param_dtype=param_dtype
     )
-    _, shapes = split_params(abstract_params(network, config))
-    _, added = weights_folder.read_component(folder, COMPONENT, shapes)
-    added = jax.tree.map(jnp.asarray, added)
+    config = opened.components[COMPONENT].config
+    network = base.unet.clone(epipolar=block_fields(config))
+    added = stable_diffusion.read(
+      opened,
+      COMPONENT,
+      shapes=split_params(abstract_params(network, config))[1],
+      param_dtype=param_dtype or dtype,
+    )
     whole = join_params(base.params["unet"], added)
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
     fields |= {"unet": network, "params": base.params | {"unet": whole}}
@@ -73,18 +81,13 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
     self, camera: geometry.Camera, height: int, width: int
   ) -> camera_features.CameraFeatures:
     """Epipolar geometry of cameras [b, v] for latents of this size."""
-    return features(camera, (height, width), config=self.epipolar)
+    return self._features_fn(camera, size=(height, width))
 
-  def single_view_score(
-    self,
-    params: Any,
-    x: Float[Array, "b v h w c"],
-    step: scores.Step,
-    conditioning: scores.Conditioning,
-  ) -> diffusion.Prediction:
-    """The score with every view cut off from the others."""
-    alone = camera_features.single_view(conditioning.cameras)
-    return self._predict(params, x, step, text=conditioning.text, cameras=alone)
+  @functools.cached_property
+  def _features_fn(self) -> Any:
+    """Compiled `features`: its hundreds of small operations are slow alone."""
+    fun = functools.partial(features, config=self.epipolar)
+    return jax.jit(fun, static_argnames="size")
 
 
 def block_fields(config: Config) -> dict[str, dict[str, Any]]:
@@ -206,7 +209,7 @@ def join_params(plain: Any, added: Any) -> dict[str, Any]:
 
 def abstract_params(network: unet.UNet, config: Config) -> Any:
   """Shapes of a multi-view UNet's parameters."""
-  x, t, text = stable_diffusion.unet_inputs(network)
+  x, t, text, _ = stable_diffusion.unet_inputs(network)
   camera = geometry.orbit(
     azimuth=np.zeros((1, 1)),
     elevation=0.0,

@@ -1,4 +1,4 @@
-"""Opens a model folder of any kind, and checks that models can be mixed."""
+"""Opens a model of any kind, and checks that models can be mixed."""
 
 import hashlib
 import os
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from mvjax.models import epipolar_mv, stable_diffusion
+from mvjax.models import epipolar_mv, mvdream, spad, stable_diffusion
+from mvjax.weights import checkpoint, hub, lora, orbax_params
 
 Model = stable_diffusion.FlaxStableDiffusion
 
@@ -17,29 +18,61 @@ Model = stable_diffusion.FlaxStableDiffusion
 # norm (bfloat16), a training of its own by tens of percent.
 _SAME_ENCODER = 0.01
 _ENCODER = ("encoder", "quant_conv")
-_WEIGHT_FILES = (".json", ".safetensors", ".txt")
+_MODEL_FILES = (".json", ".msgpack", ".safetensors", ".txt")
 
 
 def load(
-  folder: str | os.PathLike[str], dtype: DTypeLike = jnp.float32
+  source: str | os.PathLike[str],
+  dtype: DTypeLike = jnp.float32,
+  *,
+  param_dtype: DTypeLike | None = None,
+  lora_file: str | os.PathLike[str] | None = None,
+  lora_scale: float = 1.0,
 ) -> Model:
-  """The model in a folder; `dtype` is what its networks compute in.
+  """The model in a folder, a file or the hub (`checkpoint.open_checkpoint`).
+
+  Args:
+    source: where it is.
+    dtype: what its networks compute in.
+    param_dtype: what its parameters are kept in; `dtype` if None.
+    lora_file: LoRA to merge into the weights (`lora.with_lora`).
+    lora_scale: how much of it.
 
   Raises:
     FileNotFoundError: a component is missing.
     ValueError: a component is malformed; names the file.
   """
-  home = pathlib.Path(folder)
-  if (home / epipolar_mv.COMPONENT).is_dir():
-    return epipolar_mv.EpipolarMultiview.load(home, dtype)
-  return stable_diffusion.FlaxStableDiffusion.load(home, dtype)
+  opened = checkpoint.open_checkpoint(source)
+  if lora_file is not None:
+    opened = lora.with_lora(opened, pathlib.Path(lora_file), lora_scale)
+  return build(opened, dtype, param_dtype=param_dtype)
+
+
+def build(
+  opened: checkpoint.Checkpoint,
+  dtype: DTypeLike = jnp.float32,
+  *,
+  param_dtype: DTypeLike | None = None,
+) -> Model:
+  """`load` for a model whose files are open; they tell its kind."""
+  return _kind(opened).from_checkpoint(opened, dtype, param_dtype=param_dtype)
+
+
+def _kind(opened: checkpoint.Checkpoint) -> type[Model]:
+  if checkpoint.EPIPOLAR in opened.components:
+    return epipolar_mv.EpipolarMultiview
+  config = opened.components["unet"].config
+  if config.get("class_embed_type") != "projection":
+    return stable_diffusion.FlaxStableDiffusion
+  return spad.SPAD if config.get("ray_channels") else mvdream.MVDream
 
 
 def check_mixable(one: Model, other: Model) -> None:
   """Checks that two models denoise the same latents.
 
   The encoder defines what latents mean; decoders may differ, as fine-tuned
-  ones do. Schedules and prediction types may differ too.
+  ones do. Schedules and prediction types may differ too, and the sizes of the
+  latents (`models.bridge`).
 
   Raises:
     ValueError: names both models and the reason.
@@ -52,23 +85,30 @@ def check_mixable(one: Model, other: Model) -> None:
     )
 
 
-def fingerprint(folder: str | os.PathLike[str]) -> str:
+def fingerprint(source: str | os.PathLike[str]) -> str:
   """Hash of a model's weights, configs and tokens; 16 hexadecimal digits."""
-  home = pathlib.Path(folder)
+  home = hub.local_path(source)
+  if home.is_file():
+    return _file_hash(home).hex()[:16]
   digest = hashlib.sha256()
-  for path in sorted(home.glob("*/*")):
-    if path.suffix in _WEIGHT_FILES and not path.parent.name.startswith("."):
-      digest.update(f"{path.relative_to(home).as_posix()}\n".encode())
-      with path.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
+  for path in sorted(home.glob("[!.]*/**/*")):
+    place = path.relative_to(home)
+    in_orbax = orbax_params.FOLDER in place.parts and path.is_file()
+    if path.suffix in _MODEL_FILES or in_orbax:
+      digest.update(f"{place.as_posix()}\n".encode())
+      digest.update(_file_hash(path))
   return digest.hexdigest()[:16]
+
+
+def _file_hash(path: pathlib.Path) -> bytes:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").digest()
 
 
 def _difference(one: Model, other: Model) -> str | None:
   """Why their latents are not the same, or None."""
   for what, get in {
     "latent channels": lambda m: m.unet.in_channels,
-    "latent size": lambda m: m.latent_size,
     "VAE downsampling": lambda m: 2 ** (len(m.vae.block_out_channels) - 1),
   }.items():
     if get(one) != get(other):
@@ -80,7 +120,10 @@ def _difference(one: Model, other: Model) -> str | None:
     {name: model.params["vae"][name] for name in _ENCODER}
     for model in (one, other)
   ]
-  encoders = jax.device_get(encoders)
+  # float32: numpy sums in the type of the numbers.
+  encoders = jax.tree.map(
+    lambda x: np.asarray(x, np.float32), jax.device_get(encoders)
+  )
   shapes = [jax.tree.map(np.shape, encoder) for encoder in encoders]
   if shapes[0] != shapes[1]:
     return "their VAE encoders have different layers"

@@ -1,13 +1,12 @@
-"""Stable Diffusion from an ordinary diffusers folder, without torch.
+"""Stable Diffusion from any published format, without torch.
 
-Read are `unet/`, `vae/`, `text_encoder/` (config.json and safetensors),
-`tokenizer/` and `scheduler/scheduler_config.json`.
+What is read, and from where, is `weights.checkpoint`'s: UNet, VAE, text
+encoder, tokenizer and noise schedule.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,11 +17,19 @@ from jaxtyping import Array, Float, Int
 
 from mvjax import diffusion, geometry, scores, tokenizer
 from mvjax.models import configs
-from mvjax.nn import text_encoder, unet, vae
-from mvjax.weights import folder as weights_folder
+from mvjax.nn import joint_views, text_encoder, unet, vae
+from mvjax.weights import checkpoint
 
 # diffusers' default, for VAE configs that leave it out.
 _SCALING_FACTOR = 0.18215
+# What a config of wrong types can make modules raise.
+_CONFIG_ERRORS = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  TypeError,
+  ValueError,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +37,7 @@ class FlaxStableDiffusion:
   """A latent text-to-image diffusion model; treats every view as an image.
 
   Attributes:
-    name: the folder, for messages.
+    name: where it came from, for messages.
     unet: noisy latents, time and text to the network output.
     vae: latents to images.
     text_encoder: token ids to text tokens.
@@ -53,41 +60,63 @@ class FlaxStableDiffusion:
 
   @classmethod
   def load(
-    cls, folder: str | os.PathLike[str], dtype: DTypeLike = jnp.float32
+    cls,
+    source: str | os.PathLike[str],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    param_dtype: DTypeLike | None = None,
   ) -> "FlaxStableDiffusion":
-    """Reads a local folder; `dtype` is what the networks compute in.
+    """`from_checkpoint` of what `checkpoint.open_checkpoint` opens."""
+    opened = checkpoint.open_checkpoint(source)
+    return cls.from_checkpoint(opened, dtype, param_dtype=param_dtype)
+
+  @classmethod
+  def from_checkpoint(
+    cls,
+    opened: checkpoint.Checkpoint,
+    dtype: DTypeLike = jnp.float32,
+    *,
+    param_dtype: DTypeLike | None = None,
+  ) -> "FlaxStableDiffusion":
+    """Builds the networks and reads their parameters.
+
+    Args:
+      opened: the model's files.
+      dtype: what the networks compute in.
+      param_dtype: what parameters are kept in; `dtype` if None. Training
+        wants float32 whatever it computes in.
 
     Raises:
-      FileNotFoundError: a component is missing.
-      ValueError: a component is malformed; names the file.
+      ValueError: a component is malformed or of another model; names it.
     """
-    home = pathlib.Path(folder)
-    config = weights_folder.read_config(home, "unet")
-    network = configs.unet_from_config(config, dtype=dtype)
-    vae_config = weights_folder.read_config(home, "vae")
-    autoencoder = configs.vae_from_config(vae_config, dtype=dtype)
-    encoder = configs.text_encoder_from_config(
-      weights_folder.read_config(home, "text_encoder"), dtype=dtype
+    network = build(opened, "unet", configs.unet_from_config, dtype=dtype)
+    autoencoder = build(opened, "vae", configs.vae_from_config, dtype=dtype)
+    encoder = build(
+      opened, "text_encoder", configs.text_encoder_from_config, dtype=dtype
     )
-    tokens = tokenizer.Tokenizer.load(home / "tokenizer")
-    image = jnp.zeros((1, 8, 8, 3))
-    ids = jnp.zeros((1, tokens.length), jnp.int32)
-    params = {
-      "unet": read(home, "unet", module=network, inputs=unet_inputs(network)),
-      "vae": read(home, "vae", module=autoencoder, inputs=(image,)),
-      "text_encoder": read(home, "text_encoder", module=encoder, inputs=(ids,)),
+    image, ids = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 1), jnp.int32)
+    parts = {
+      "unet": (network, unet_inputs(network)),
+      "vae": (autoencoder, (image,)),
+      "text_encoder": (encoder, (ids,)),
     }
-    return cls(
-      name=str(folder),
-      unet=network,
-      vae=autoencoder,
-      text_encoder=encoder,
-      tokenizer=tokens,
-      schedule=diffusion.NoiseSchedule.from_config(_read_schedule(home)),
-      scaling_factor=vae_config.get("scaling_factor", _SCALING_FACTOR),
-      latent_size=config["sample_size"],
-      params=jax.tree.map(jnp.asarray, params),
-    )
+    shapes = {
+      name: _shapes(opened, name, module=module, inputs=inputs)
+      for name, (module, inputs) in parts.items()
+    }
+    fields = {
+      "unet": network,
+      "vae": autoencoder,
+      "text_encoder": encoder,
+      "tokenizer": opened.tokenizer,
+      **_settings(opened),
+    }
+    _check_fit(opened.source, **fields)
+    params = {
+      name: read(opened, name, shapes=tree, param_dtype=param_dtype or dtype)
+      for name, tree in shapes.items()
+    }
+    return cls(name=opened.source, **fields, params=params)
 
   def latent_shape(self, views: int) -> tuple[int, int, int, int]:
     """[v h w c] of one asset's latents."""
@@ -132,8 +161,22 @@ class FlaxStableDiffusion:
     step: scores.Step,
     conditioning: scores.Conditioning,
   ) -> diffusion.Prediction:
-    """The score with every view alone."""
-    return self.score(params, x, step, conditioning)
+    """The score with every view cut off from the others."""
+    cameras = conditioning.cameras
+    return self._predict(
+      params,
+      x,
+      step,
+      text=conditioning.text,
+      cameras=None if cameras is None else cameras.single_view(),
+    )
+
+  def start_latents(
+    self, params: Any, shape: tuple[int, int, int, int]
+  ) -> Float[Array, "v h w c"] | None:
+    """Clean latents to start sampling with under the noise, or None."""
+    del params, shape
+    return None
 
   def decode(
     self, params: Any, latents: Float[Array, "*b h w c"]
@@ -181,30 +224,109 @@ def abstract_params(module: nn.Module, *inputs: Any) -> Any:
   return variables["params"]
 
 
-def unet_inputs(network: unet.UNet) -> tuple[Array, Array, Array]:
-  """The smallest inputs that a UNet takes."""
+def unet_inputs(
+  network: unet.UNet,
+) -> tuple[Array, Array, Array, joint_views.JointViews | None]:
+  """The smallest inputs with which a UNet uses all its parameters.
+
+  Epipolar blocks are left out: their inputs depend on the blocks' config.
+  """
   side = 2 ** (len(network.block_out_channels) - 1)
+  cameras = None
+  if network.camera_dim is not None:
+    numbers = jnp.zeros((1, 1, network.camera_dim))
+    cameras = joint_views.JointViews(camera_numbers=numbers)
   return (
     jnp.zeros((1, side, side, network.in_channels)),
     jnp.zeros((1,)),
     jnp.zeros((1, 1, network.cross_attention_dim)),
+    cameras,
   )
 
 
+def build(
+  opened: checkpoint.Checkpoint,
+  name: str,
+  from_config: Callable[..., nn.Module],
+  *,
+  dtype: DTypeLike,
+) -> Any:
+  """The module of a component; ValueError names the component."""
+  try:
+    return from_config(opened.components[name].config, dtype=dtype)
+  except _CONFIG_ERRORS as error:
+    raise ValueError(f"{opened.source}: {name}/: {_line(error)}") from error
+
+
 def read(
-  home: pathlib.Path,
-  component: str,
+  opened: checkpoint.Checkpoint,
+  name: str,
+  *,
+  shapes: Any,
+  param_dtype: DTypeLike,
+) -> Any:
+  """Parameters of a component, checked against the shapes of its module."""
+  typed = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, param_dtype), shapes
+  )
+  return checkpoint.read_params(
+    opened.components[name], typed, source=f"{opened.source}: {name}/"
+  )
+
+
+def _shapes(
+  opened: checkpoint.Checkpoint,
+  name: str,
   *,
   module: nn.Module,
   inputs: tuple[Any, ...],
 ) -> Any:
-  """Parameters of a component, checked against its module."""
-  shapes = abstract_params(module, *inputs)
-  return weights_folder.read_component(home, component, shapes)[1]
+  try:
+    return abstract_params(module, *inputs)
+  except _CONFIG_ERRORS as error:
+    raise ValueError(
+      f"{opened.source}: {name}/config.json makes no network: {_line(error)}"
+    ) from error
 
 
-def _read_schedule(home: pathlib.Path) -> dict[str, Any]:
-  path = home / "scheduler" / "scheduler_config.json"
-  if not path.is_file():
-    raise FileNotFoundError(f"{path} is missing: a model needs its schedule")
-  return json.loads(path.read_text(encoding="utf-8"))
+def _settings(opened: checkpoint.Checkpoint) -> dict[str, Any]:
+  """What the model takes from configs besides its networks."""
+  try:
+    return {
+      "schedule": diffusion.NoiseSchedule.from_config(opened.scheduler),
+      "scaling_factor": float(
+        opened.components["vae"].config.get("scaling_factor", _SCALING_FACTOR)
+      ),
+      "latent_size": int(opened.components["unet"].config["sample_size"]),
+    }
+  except _CONFIG_ERRORS as error:
+    raise ValueError(f"{opened.source}: {_line(error)}") from error
+
+
+def _check_fit(source: str, **parts: Any) -> None:
+  """Raises ValueError where components are of different models."""
+  network, encoder = parts["unet"], parts["text_encoder"]
+  channels, tokens = parts["vae"].latent_channels, parts["tokenizer"]
+  for what, got, fits in (
+    ("text width", encoder.hidden_size, network.cross_attention_dim),
+    ("latent channels", channels, network.in_channels),
+  ):
+    if got != fits:
+      raise ValueError(
+        f"{source} has parts of different models: {what} {got}, but the UNet "
+        f"takes {fits}"
+      )
+  if tokens.vocab_size > encoder.vocab_size or (
+    tokens.length > encoder.max_length
+  ):
+    raise ValueError(
+      f"{source} has parts of different models: the tokenizer has "
+      f"{tokens.vocab_size} tokens in rows of {tokens.length}, the text "
+      f"encoder {encoder.vocab_size} in rows of {encoder.max_length}"
+    )
+
+
+def _line(error: Exception) -> str:
+  """What went wrong, in one line."""
+  text = str(error) if isinstance(error, ValueError) else repr(error)
+  return " ".join(text.split())[:300]

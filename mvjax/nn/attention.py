@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from mvjax.nn import layers
+from mvjax.nn import joint_views, layers
 
 # Finite, so that a fully masked row gives a mean instead of NaN.
 MASKED = -1e9
@@ -61,8 +61,15 @@ class Attention(nn.Module):
     self,
     x: Float[Array, "n l c"],
     context: Float[Array, "n m e"] | None = None,
+    mask: Bool[Array, "n 1 l m"] | None = None,
   ) -> Float[Array, "n l c"]:
-    """Returns the attended tokens, before any residual."""
+    """Returns the attended tokens, before any residual.
+
+    Args:
+      x: the asking tokens.
+      context: what they see; themselves if not given.
+      mask: True where a token may see one of the context, for all heads.
+    """
     channels = x.shape[-1]
     if channels % self.num_heads:
       raise ValueError(
@@ -81,6 +88,7 @@ class Attention(nn.Module):
       project("to_q", x),
       project("to_k", context),
       value=project("to_v", context),
+      mask=mask,
     )
     return nn.Dense(channels, dtype=self.dtype, name="to_out_0")(
       y.reshape(x.shape)
@@ -122,9 +130,21 @@ class TransformerBlock(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "n l c"], text: Float[Array, "n m e"]
+    self,
+    x: Float[Array, "n l c"],
+    text: Float[Array, "n m e"],
+    *,
+    num_views: int = 1,
+    mask: Bool[Array, "b 1 a a"] | None = None,
   ) -> Float[Array, "n l c"]:
-    """Returns the tokens after the three residual additions."""
+    """Returns the tokens after the three residual additions.
+
+    Args:
+      x: tokens of n maps.
+      text: of each map.
+      num_views: so many consecutive maps share their self-attention.
+      mask: what their tokens may see of each other, a = num_views l.
+    """
 
     def norm(name: str) -> layers.LayerNorm:
       return layers.LayerNorm(dtype=self.dtype, name=name)
@@ -132,7 +152,8 @@ class TransformerBlock(nn.Module):
     def attend(name: str) -> Attention:
       return Attention(self.num_heads, dtype=self.dtype, name=name)
 
-    x = x + attend("attn1")(norm("norm1")(x))
+    y = norm("norm1")(x).reshape(-1, num_views * x.shape[1], x.shape[2])
+    x = x + attend("attn1")(y, mask=mask).reshape(x.shape)
     x = x + attend("attn2")(norm("norm2")(x), text)
     return x + FeedForward(dtype=self.dtype, name="ff")(norm("norm3")(x))
 
@@ -146,20 +167,35 @@ class SpatialTransformer(nn.Module):
     use_linear_projection: Linear projections around the block (SD 2.x);
       otherwise 1x1 convolutions (SD 1.x). They differ in parameter shape
       only.
+    ray_channels: channels of the rays appended to the normed maps, or 0.
     dtype: compute dtype.
   """
 
   num_heads: int
   norm_num_groups: int
   use_linear_projection: bool
+  ray_channels: int = 0
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "n h w c"], text: Float[Array, "n m e"]
+    self,
+    x: Float[Array, "n h w c"],
+    text: Float[Array, "n m e"],
+    views: joint_views.JointViews | None = None,
   ) -> Float[Array, "n h w c"]:
-    """Returns the maps; at initialisation they are the input."""
+    """Returns the maps; at initialisation they are the input.
+
+    Args:
+      x: n maps.
+      text: of each map.
+      views: of the assets behind the maps; None if each map is alone.
+    """
     n, h, w, c = x.shape
+    num_views, mask, rays = 1, None, None
+    if views is not None:
+      num_views = views.num_views
+      mask, rays = views.mask_at((h, w)), views.rays_at((h, w))
 
     def project(name: str, maps: Array, *, zero: bool) -> Array:
       if self.use_linear_projection:
@@ -181,8 +217,12 @@ class SpatialTransformer(nn.Module):
     y = layers.GroupNorm(
       self.norm_num_groups, epsilon=1e-6, dtype=self.dtype, name="norm"
     )(x)
+    if self.ray_channels:
+      if rays is None:
+        rays = jnp.zeros((n, h, w, self.ray_channels))
+      y = jnp.concatenate([y, rays.astype(y.dtype)], axis=-1)
     y = project("proj_in", y, zero=False).reshape(n, h * w, c)
     y = TransformerBlock(
       self.num_heads, dtype=self.dtype, name="transformer_blocks_0"
-    )(y, text)
+    )(y, text, num_views=num_views, mask=mask)
     return x + project("proj_out", y.reshape(x.shape), zero=True)

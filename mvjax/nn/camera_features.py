@@ -63,6 +63,30 @@ class CameraFeatures:
   camera_numbers: Any
   levels: Mapping[tuple[int, int], Any]
 
+  def single_view(self) -> "CameraFeatures":
+    """Features of b * v assets with one view each, out of b with v views.
+
+    The network's result is that of `cut_views`, for 1 / v of the samples.
+    """
+
+    def own(values: Array) -> Array:
+      values = jnp.diagonal(values, axis1=1, axis2=4)
+      return _split(jnp.moveaxis(values, -1, 1)[:, :, :, :, None])
+
+    levels = {
+      size: LevelFeatures(
+        positions=own(level.positions),
+        visible=own(level.visible),
+        rays=_split(level.rays),
+        depths=_split(level.depths),
+        view_rays=own(level.view_rays),
+      )
+      for size, level in self.levels.items()
+    }
+    return CameraFeatures(
+      camera_numbers=_split(self.camera_numbers), levels=levels
+    )
+
 
 def camera_features(
   camera: geometry.Camera,
@@ -133,34 +157,6 @@ def cut_views(
   return dataclasses.replace(features, levels=levels)
 
 
-def single_view(features: CameraFeatures) -> CameraFeatures:
-  """Features of b * v assets with one view each, out of b with v views.
-
-  The network's result is that of `cut_views`, for 1 / v of the samples.
-  """
-
-  def split(values: Array) -> Array:
-    return values.reshape(-1, 1, *values.shape[2:])
-
-  def own(values: Array) -> Array:
-    values = jnp.diagonal(values, axis1=1, axis2=4)
-    return split(jnp.moveaxis(values, -1, 1)[:, :, :, :, None])
-
-  levels = {
-    size: LevelFeatures(
-      positions=own(level.positions),
-      visible=own(level.visible),
-      rays=split(level.rays),
-      depths=split(level.depths),
-      view_rays=own(level.view_rays),
-    )
-    for size, level in features.levels.items()
-  }
-  return CameraFeatures(
-    camera_numbers=split(features.camera_numbers), levels=levels
-  )
-
-
 def harmonics(
   x: Float[Array, "*b c"], num_frequencies: int
 ) -> Float[Array, "*b e"]:
@@ -175,6 +171,11 @@ def harmonics(
     parts += [sin, cos]
     sin, cos = 2 * sin * cos, 1 - 2 * sin * sin
   return jnp.concatenate(parts, -1)
+
+
+def _split(values: Array) -> Array:
+  """[b v ..] to [b*v 1 ..]."""
+  return values.reshape(-1, 1, *values.shape[2:])
 
 
 def _own(views: int) -> Bool[Array, "1 v 1 1 u"]:

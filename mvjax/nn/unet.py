@@ -1,13 +1,15 @@
-"""The Stable Diffusion UNet, with optional Epipolar Consistency Blocks.
+"""The Stable Diffusion UNet, alone or over the views of an asset.
 
-Without the blocks it is diffusers' UNet2DConditionModel, parameter names
+Without cameras it is diffusers' UNet2DConditionModel, parameter names
 included, for SD 1.x (fixed number of heads, convolution projections) and
 SD 2.x (fixed head width, linear projections). Norms use epsilon 1e-5, those
 of the spatial transformers 1e-6.
 
-With them and with cameras it is a multi-view network over batches of n = b v
-maps, the view index fast. The blocks and the camera embedding start at zero:
-the multi-view network then is the 2D network applied to every view.
+With cameras it is a multi-view network over batches of n = b v maps, the view
+index fast, in one of two kinds. Epipolar Consistency Blocks beside the
+transformers (ours), which start at zero: the network then is the 2D network
+applied to every view. Or joint attention (MVDream, SPAD): the transformers'
+self-attention runs over all views of an asset, at no parameters of its own.
 """
 
 import functools
@@ -19,7 +21,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mvjax.nn import attention, blocks, camera_features, epipolar, layers
+from mvjax.nn import (
+  attention,
+  blocks,
+  camera_features,
+  epipolar,
+  joint_views,
+  layers,
+)
+
+Cameras = camera_features.CameraFeatures | joint_views.JointViews
 
 EPSILON = 1e-5
 
@@ -55,6 +66,8 @@ class UNet(nn.Module):
   in_channels: int = 4
   out_channels: int = 4
   epipolar: Mapping[str, Mapping[str, Any]] | None = None
+  camera_dim: int | None = None
+  ray_channels: int = 0
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -63,7 +76,7 @@ class UNet(nn.Module):
     x: Float[Array, "n h w c"],
     t: Float[Array, "n"],
     text: Float[Array, "n l d"],
-    cameras: camera_features.CameraFeatures | None = None,
+    cameras: Cameras | None = None,
   ) -> Float[Array, "n h w o"]:
     """Returns the float32 network output.
 
@@ -71,7 +84,8 @@ class UNet(nn.Module):
       x: noisy maps; sides divisible by 2 per change of level.
       t: diffusion times, which need not be whole.
       text: encoded texts.
-      cameras: of the b assets of v views behind the n maps; None for the 2D
+      cameras: of the b assets of v views behind the n maps: CameraFeatures
+        for epipolar blocks, JointViews for joint attention; None for the 2D
         network.
 
     Raises:
@@ -97,7 +111,7 @@ class UNet(nn.Module):
         **self._shared(i, f"down_blocks_{i}"),
         num_layers=self.layers_per_block,
         downsample=i < last,
-      )(x, time_embedding, text)
+      )(x, time_embedding, text, cameras)
       skips += outputs
     x = MidBlock(**self._shared(last, "mid_block"))(
       x, time_embedding, text, cameras
@@ -130,6 +144,7 @@ class UNet(nn.Module):
       use_linear_projection=self.use_linear_projection,
       norm_num_groups=self.norm_num_groups,
       epipolar=(self.epipolar or {}).get(place),
+      ray_channels=self.ray_channels,
       dtype=self.dtype,
       name=place,
     )
@@ -164,10 +179,27 @@ class UNet(nn.Module):
         raise ValueError(
           f"{name} has {got} channels, the UNet was made for {want}"
         )
-    if cameras is not None and not self.epipolar:
+    if cameras is not None:
+      self._check_cameras(cameras, len(x))
+
+  def _check_cameras(self, cameras: Cameras, num_maps: int) -> None:
+    """Raises ValueError where the cameras do not fit fields and maps."""
+    b, v, numbers = cameras.camera_numbers.shape
+    if isinstance(cameras, joint_views.JointViews):
+      if numbers != self.camera_dim:
+        raise ValueError(
+          f"cameras of {numbers} numbers were given to a UNet with camera_dim="
+          f"{self.camera_dim}: use the camera conditioning of its model"
+        )
+    elif not self.epipolar:
       raise ValueError(
         "cameras were given to a UNet without epipolar blocks: set epipolar, "
         "or call it as the 2D network without cameras"
+      )
+    if num_maps != b * v:
+      raise ValueError(
+        f"{num_maps} maps for cameras of {b} assets with {v} views: give one "
+        "map per camera, the view axis fast"
       )
 
 
@@ -180,6 +212,7 @@ class Block(nn.Module):
     use_linear_projection: see `attention.SpatialTransformer`.
     norm_num_groups: groups of every norm.
     epipolar: fields of the epipolar block, None without it.
+    ray_channels: see `attention.SpatialTransformer`.
     dtype: compute dtype.
   """
 
@@ -188,6 +221,7 @@ class Block(nn.Module):
   use_linear_projection: bool
   norm_num_groups: int
   epipolar: Mapping[str, Any] | None
+  ray_channels: int
   dtype: DTypeLike
 
   def _resnet(self, i: int, x: Array, time_embedding: Array) -> Array:
@@ -200,16 +234,20 @@ class Block(nn.Module):
       name=f"resnets_{i}",
     )(x, time_embedding)
 
-  def _transformer(self, i: int, x: Array, text: Array) -> Array:
+  def _transformer(
+    self, i: int, x: Array, text: Array, cameras: Cameras | None
+  ) -> Array:
     if self.num_heads is None:
       return x
+    joint = isinstance(cameras, joint_views.JointViews)
     return attention.SpatialTransformer(
       self.num_heads,
       norm_num_groups=self.norm_num_groups,
       use_linear_projection=self.use_linear_projection,
+      ray_channels=self.ray_channels,
       dtype=self.dtype,
       name=f"attentions_{i}",
-    )(x, text)
+    )(x, text, cameras if joint else None)
 
   def _see_views(self, x: Array, time_embedding: Array, cameras: Any) -> Array:
     if self.epipolar is None or cameras is None:
@@ -231,12 +269,13 @@ class DownBlock(Block):
     x: Float[Array, "n h w c"],
     time_embedding: Float[Array, "n e"],
     text: Float[Array, "n l d"],
+    cameras: Cameras | None,
   ) -> tuple[Float[Array, "n i j o"], list[Array]]:
     """Returns the block's output and all outputs that the up path reads."""
     outputs = []
     for i in range(self.num_layers):
       x = self._resnet(i, x, time_embedding)
-      x = self._transformer(i, x, text)
+      x = self._transformer(i, x, text, cameras)
       outputs.append(x)
     if self.downsample:
       x = blocks.Downsample(padding=1, dtype=self.dtype, name="downsamplers_0")(
@@ -255,11 +294,11 @@ class MidBlock(Block):
     x: Float[Array, "n h w c"],
     time_embedding: Float[Array, "n e"],
     text: Float[Array, "n l d"],
-    cameras: camera_features.CameraFeatures | None,
+    cameras: Cameras | None,
   ) -> Float[Array, "n h w c"]:
     """Returns the block's output."""
     x = self._resnet(0, x, time_embedding)
-    x = self._transformer(0, x, text)
+    x = self._transformer(0, x, text, cameras)
     x = self._see_views(x, time_embedding, cameras)
     if self.num_heads is not None:
       x = self._resnet(1, x, time_embedding)
@@ -279,13 +318,13 @@ class UpBlock(Block):
     skips: list[Array],
     time_embedding: Float[Array, "n e"],
     text: Float[Array, "n l d"],
-    cameras: camera_features.CameraFeatures | None,
+    cameras: Cameras | None,
   ) -> Float[Array, "n i j o"]:
     """Returns the block's output; skips are used from the last on."""
     for i, skip in enumerate(reversed(skips)):
       x = jnp.concatenate([x, skip], axis=-1)
       x = self._resnet(i, x, time_embedding)
-      x = self._transformer(i, x, text)
+      x = self._transformer(i, x, text, cameras)
     x = self._see_views(x, time_embedding, cameras)
     if self.upsample:
       x = blocks.Upsample(dtype=self.dtype, name="upsamplers_0")(x)

@@ -3,7 +3,6 @@
 The config decides the architecture; a folder of another one is an error.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,21 +16,11 @@ import numpy as np
 from mvjax import diffusion, geometry, tokenizer
 from mvjax.models import configs, epipolar_mv, stable_diffusion
 from mvjax.nn import text_encoder, unet, vae
+from mvjax.weights import checkpoint, write
 from mvjax.weights import folder as folders
 
 # One stream of initial weights per network.
 _INIT = {"vae": 0, "unet": 1, "text_encoder": 2, "epipolar": 3}
-_MODEL_INDEX = {
-  "_class_name": "StableDiffusionPipeline",
-  "feature_extractor": [None, None],
-  "requires_safety_checker": False,
-  "safety_checker": [None, None],
-  "scheduler": ["diffusers", "DDIMScheduler"],
-  "text_encoder": ["transformers", "CLIPTextModel"],
-  "tokenizer": ["transformers", "CLIPTokenizer"],
-  "unet": ["diffusers", "UNet2DConditionModel"],
-  "vae": ["diffusers", "AutoencoderKL"],
-}
 
 
 def vae_module(config: ml_collections.ConfigDict) -> vae.VAE:
@@ -139,8 +128,10 @@ def multiview_model(
     epipolar_mv.abstract_params(network, wanted)
   )[1]
   if (home / epipolar_mv.COMPONENT).is_dir():
-    found, added = folders.read_component(home, epipolar_mv.COMPONENT, shapes)
-    _same(found, wanted, source=home / epipolar_mv.COMPONENT)
+    part = home / epipolar_mv.COMPONENT
+    found = folders.read_component(home, epipolar_mv.COMPONENT)
+    _same(found.config, wanted, source=part)
+    added = checkpoint.read_params(found, shapes, source=str(part))
   else:
     added = _new(
       config,
@@ -165,7 +156,9 @@ def write_model(
   home = pathlib.Path(folder)
   tokens = model.tokenizer
   side = model.latent_size
-  plain, added = epipolar_mv.split_params(params["unet"])
+  plain, added = params["unet"], {}
+  if isinstance(model, epipolar_mv.EpipolarMultiview):
+    plain, added = epipolar_mv.split_params(plain)
   factor = 2 ** (len(model.vae.block_out_channels) - 1)
   contents = {
     "unet": (configs.unet_config(model.unet, sample_size=side), plain),
@@ -197,9 +190,9 @@ def write_model(
   (home / "scheduler").mkdir(exist_ok=True)
   for path, content in {
     home / "scheduler/scheduler_config.json": model.schedule.to_config(),
-    home / "model_index.json": _MODEL_INDEX,
+    home / "model_index.json": write.model_index(contents["unet"][0]),
   }.items():
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    write.write_json(path, content)
 
 
 def _new(
@@ -229,10 +222,11 @@ def _read(
   inputs: tuple[Any, ...],
 ) -> dict[str, Any]:
   """Parameters of a component that must be of the given architecture."""
-  found = from_config(folders.read_config(home, name))
-  _same(_fields(found), _fields(module), source=pathlib.Path(home) / name)
+  part = pathlib.Path(home) / name
+  found = folders.read_component(home, name)
+  _same(_fields(from_config(found.config)), _fields(module), source=part)
   shapes = stable_diffusion.abstract_params(module, *inputs)
-  return folders.read_component(home, name, shapes)[1]
+  return checkpoint.read_params(found, shapes, source=str(part))
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:
@@ -266,4 +260,4 @@ def _multiview_inputs(network: unet.UNet, config: Mapping[str, Any]) -> Any:
     field_of_view=0.7,
   )
   size = inputs[0].shape[1:3]
-  return *inputs, epipolar_mv.features(camera, size, config=config)
+  return *inputs[:3], epipolar_mv.features(camera, size, config=config)

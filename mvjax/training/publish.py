@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,34 @@ import jax
 import ml_collections
 import numpy as np
 
+from mvjax.models import conversion
 from mvjax.training import checkpoint, data, loop, record
 from mvjax.training.tasks import registry
+from mvjax.weights import write
 
 # Batches over which a new autoencoder's latent scale is measured.
 _SCALE_BATCHES = 16
+
+
+def export(
+  workdir: str | pathlib.Path,
+  out: str | pathlib.Path,
+  *,
+  format: str = "diffusers",
+  dtype: Any = np.float16,
+) -> pathlib.Path:
+  """`publish` in any format of `weights.write`.
+
+  Raises:
+    FileNotFoundError: the run's model lacks a part that another format needs.
+    ValueError: see `publish`; or `out` cannot be written.
+  """
+  if format == "diffusers":
+    return publish(workdir, out, dtype=dtype)
+  write.check_target(out, format=format)
+  with tempfile.TemporaryDirectory() as folder:
+    model = publish(workdir, folder, dtype=np.float32)
+    return conversion.convert(model, out, format=format, dtype=dtype)
 
 
 def publish(

@@ -1,79 +1,88 @@
-"""Components of a diffusers-layout folder: `config.json` plus safetensors.
+"""Components of a diffusers-layout folder: `config.json` plus weights.
 
 A folder has one sub-folder per component (`unet/`, `vae/`, `text_encoder/`,
-...). Nothing but safetensors is read, and every tensor is accounted for.
+...). Its weights are one safetensors file, its shards, in the folders of
+diffusers' Flax models one msgpack file, or an Orbax checkpoint that we wrote.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors.numpy
 
-from mvjax.weights import names
+from mvjax.weights import (
+  atomic,
+  component,
+  flax_msgpack,
+  names,
+  orbax_params,
+  safetensors_file,
+  tensors,
+)
 
 # The stem each library gives its file.
 STEMS = ("diffusion_pytorch_model", "model")
+FLAX_FILES = ("diffusion_flax_model.msgpack", "flax_model.msgpack")
 
 
-def read_config(
-  folder: str | os.PathLike[str], component: str
-) -> dict[str, Any]:
-  """The component's config.json; FileNotFoundError says what is there."""
-  path = pathlib.Path(folder) / component / "config.json"
+def read_config(folder: str | os.PathLike[str], name: str) -> dict[str, Any]:
+  """A component's config.json; FileNotFoundError says what is there."""
+  path = pathlib.Path(folder) / name / "config.json"
   if not path.is_file():
     raise FileNotFoundError(
-      f"{path} is missing: {folder} is not a model folder with a {component} "
+      f"{path} is missing: {folder} is not a model folder with a {name} "
       f"(it holds {_listing(pathlib.Path(folder))})"
     )
+  return read_json(path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A file with one JSON object; ValueError if it is anything else."""
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    content = json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{path} is not JSON: {error}") from error
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
+  return content
 
 
 def read_component(
-  folder: str | os.PathLike[str],
-  component: str,
-  abstract_params: names.Params,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Reads config and parameters of one component.
+  folder: str | os.PathLike[str], name: str
+) -> component.Component:
+  """Config and lazy tensors of one component.
 
   Args:
     folder: the model folder.
-    component: its sub-folder, such as `unet`.
-    abstract_params: the parameter tree its module wants, as arrays or
-      ShapeDtypeStructs; parameters are cast to its dtypes.
-
-  Returns:
-    The config and a nested tree of numpy arrays.
+    name: the component's sub-folder, such as `unet`.
 
   Raises:
-    FileNotFoundError: no config or no safetensors file.
-    ValueError: missing, unexpected or mis-shaped tensors, by name.
+    FileNotFoundError: no config or no file with weights.
+    ValueError: one of them is damaged; names the file.
   """
-  config = read_config(folder, component)
-  home = pathlib.Path(folder) / component
-  tensors: dict[str, np.ndarray] = {}
-  for path in _weight_files(home):
-    tensors.update(safetensors.numpy.load_file(path))
-  params = names.from_torch(tensors)
-  names.check_tree(params, abstract_params, source=str(home))
-  return config, jax.tree.map(
-    lambda got, want: got.astype(want.dtype), params, dict(abstract_params)
-  )
+  config = read_config(folder, name)
+  params = pathlib.Path(folder) / name / orbax_params.FOLDER
+  if params.is_dir():
+    return component.Component(
+      config=config, tensors=orbax_params.open_params(params)
+    )
+  found: dict[str, tensors.Tensor] = {}
+  for path in weight_files(pathlib.Path(folder) / name):
+    if path.suffix == ".msgpack":
+      config = flax_msgpack.CONFIG | config
+      found |= flax_msgpack.open_msgpack(path)
+    else:
+      found |= safetensors_file.open_safetensors(path)
+  return component.Component(config=config, tensors=found)
 
 
 def write_component(
   folder: str | os.PathLike[str],
-  component: str,
+  name: str,
   *,
   config: Mapping[str, Any],
   params: names.Params,
@@ -83,7 +92,7 @@ def write_component(
 
   Args:
     folder: the model folder, made if needed.
-    component: its sub-folder; `text_encoder` gets transformers' file name.
+    name: its sub-folder; `text_encoder` gets transformers' file name.
     config: the content of config.json.
     params: nested parameter tree.
     dtype: floating dtype in the file.
@@ -91,55 +100,68 @@ def write_component(
   Raises:
     ValueError: a parameter is not finite in `dtype`.
   """
-  tensors = names.to_torch(names.cast(params, dtype))
-  stem = STEMS[1] if component.startswith("text_encoder") else STEMS[0]
-  with _replaced_folder(pathlib.Path(folder) / component) as home:
+  values = names.to_torch(names.cast(params, dtype))
+  with atomic.replaced(pathlib.Path(folder) / name) as home:
+    home.mkdir()
     text = json.dumps(dict(config), indent=2, sort_keys=True)
     (home / "config.json").write_text(text + "\n")
     # torch's loaders refuse a file without this entry.
     safetensors.numpy.save_file(
-      tensors, home / f"{stem}.safetensors", metadata={"format": "pt"}
+      values, home / file_name(name), metadata={"format": "pt"}
     )
 
 
-def _weight_files(home: pathlib.Path) -> list[pathlib.Path]:
-  """The component's safetensors: one file, its shards, or half precision."""
+def file_name(name: str) -> str:
+  """The file in which the libraries look for a component's weights."""
+  stem = STEMS[1] if name.startswith("text_encoder") else STEMS[0]
+  return f"{stem}.safetensors"
+
+
+def weight_files(home: pathlib.Path) -> list[pathlib.Path]:
+  """A component's files: full precision, its shards, half, or Flax's.
+
+  Raises:
+    FileNotFoundError: there are none, or a shard is missing.
+    ValueError: the list of shards is damaged.
+  """
   for stem in STEMS:
     single = home / f"{stem}.safetensors"
     if single.is_file():
       return [single]
     index = home / f"{stem}.safetensors.index.json"
     if index.is_file():
-      shards = json.loads(index.read_text())["weight_map"].values()
-      return [home / shard for shard in sorted(set(shards))]
+      return _shards(index)
     half = home / f"{stem}.fp16.safetensors"
     if half.is_file():
       return [half]
+  for name in FLAX_FILES:
+    if (home / name).is_file():
+      return [home / name]
   raise FileNotFoundError(
     f"{home} has no {' or '.join(f'{s}.safetensors' for s in STEMS)} (it "
-    f"holds {_listing(home)}): only safetensors are read, convert the weights"
+    f"holds {_listing(home)}): only safetensors and Flax's msgpack are read, "
+    "convert the weights"
   )
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+  """The files that an index lists, all in its own folder."""
+  listed = read_json(index).get("weight_map")
+  if not isinstance(listed, dict) or not listed:
+    raise ValueError(f"{index} has no weight_map of tensors to files")
+  shards = []
+  for name in sorted(set(map(str, listed.values()))):
+    if name != pathlib.PurePath(name).name or not name.endswith(".safetensors"):
+      raise ValueError(f"{index}: {name!r} is no safetensors file beside it")
+    if not (index.parent / name).is_file():
+      raise FileNotFoundError(
+        f"{index.parent / name} is missing: {index.name} lists it"
+      )
+    shards.append(index.parent / name)
+  return shards
 
 
 def _listing(folder: pathlib.Path) -> str:
   if not folder.is_dir():
     return "nothing: no such folder"
   return ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-
-
-@contextlib.contextmanager
-def _replaced_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A new folder that takes the target's place once it is complete."""
-  target.parent.mkdir(parents=True, exist_ok=True)
-  scratch = pathlib.Path(
-    tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
-  )
-  try:
-    new = scratch / "new"
-    new.mkdir()
-    yield new
-    if target.exists():
-      target.rename(scratch / "old")
-    new.rename(target)
-  finally:
-    shutil.rmtree(scratch)

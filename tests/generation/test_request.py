@@ -35,8 +35,13 @@ def test_a_good_request_passes(good):
     ("score", "both", "score='both': choose one of mix, mv, 2d"),
     ("lambda_schedule", "steep", "lambda_schedule='steep': choose one of"),
     ("lambda_schedule", "constant:2", "lambda_schedule reaches 2"),
-    ("dtype", "float16", "dtype='float16': choose one of float32, bfloat16"),
-    ("image", "no/such", "image=no/such: no model there .* pass --image="),
+    ("dtype", "int8", "dtype='int8': choose one of float32, bfloat16"),
+    ("image_provider", "torch", "image_provider='torch': choose one of mvjax"),
+    ("image_resolution", "up", "image_resolution='up': choose one of native"),
+    ("timestep_spacing", "even", "timestep_spacing='even': choose one of"),
+    ("image_template", "a photo", "image_template='a photo': must have"),
+    ("image", "", "image: no model is given; pass --image="),
+    ("image", "no/such/one", "image=no/such/one: no model there"),
     ("cameras", "none.json", "cameras=none.json: cannot be read"),
   ],
 )
@@ -49,7 +54,7 @@ def test_wrong_fields_are_named(good, field, value, message):
 def test_models_that_are_not_asked_need_not_exist(good):
   alone = dataclasses.replace(good, score="mv", image="no/such")
   requests.validate(alone)
-  assert list(alone.folders) == ["multiview"]
+  assert list(alone.sources) == ["multiview"]
 
 
 def test_out_must_be_writable(good, tmp_path):
@@ -69,6 +74,14 @@ def test_flags_override_the_config(model_folders):
   assert request.seeds == (7,)
 
 
+def test_each_model_is_told_its_own_words(good):
+  request = dataclasses.replace(
+    good, multiview_template="{prompt}, 3d asset", image_template="[x] {prompt}"
+  )
+  assert request.text("multiview", "a {b} sofa") == "a {b} sofa, 3d asset"
+  assert request.text("image", "a {b} sofa") == "[x] a {b} sofa"
+
+
 def test_prompts_are_the_different_lines_of_a_file(model_folders, tmp_path):
   path = tmp_path / "prompts.txt"
   path.write_text("a sofa\n\n  a chair \na sofa\n")
@@ -85,7 +98,6 @@ def test_prompts_are_the_different_lines_of_a_file(model_folders, tmp_path):
     ({"prompt": "a", "prompts": "b"}, "prompt and prompts given"),
     ({"prompts": "missing.txt"}, "prompts: cannot read missing.txt"),
     ({"prompt": "a", "colour": "red"}, "sample.colour: no such setting"),
-    ({"prompt": "a", "image": ""}, "image: no folder is given"),
   ],
 )
 def test_flags_that_make_no_request(model_folders, flags, message):

@@ -53,6 +53,18 @@ def finished(model_folders, tmp_path_factory):
   )
 
 
+@pytest.fixture(scope="module")
+def fine_image_model(model_folders, tmp_path_factory):
+  """The 2D model, as if trained on latents of twice the side."""
+  folder = tmp_path_factory.mktemp("fine") / "image"
+  shutil.copytree(model_folders["image"], folder)
+  path = folder / "unet" / "config.json"
+  config = json.loads(path.read_text())
+  config["sample_size"] *= 2
+  path.write_text(json.dumps(config))
+  return str(folder)
+
+
 def pixels(folder):
   return np.stack(
     [np.asarray(Image.open(path)) for path in sorted(folder.glob("view_*.png"))]
@@ -167,16 +179,28 @@ def test_models_of_different_latents_are_refused(
 
 
 @pytest.mark.parametrize(
-  "score, names",
+  "change, names",
   [
-    ("mv", {"multiview"}),
-    ("2d", {"image"}),
-    ("consistency", {"multiview", "image", "single_view"}),
+    ({"score": "mv"}, {"multiview"}),
+    ({"score": "2d"}, {"image"}),
+    ({"score": "consistency"}, {"multiview", "image", "single_view"}),
+    ({"image": "fine", "image_resolution": "bridge"}, {"multiview", "image"}),
+    ({"image": "multiview"}, {"multiview", "image"}),
+    ({"timestep_spacing": "linspace"}, {"multiview", "image"}),
   ],
+  ids=str,
 )
-def test_a_score_asks_only_its_models(finished, monkeypatch, score, names):
+def test_a_score_asks_only_its_models(
+  finished, fine_image_model, monkeypatch, change, names
+):
   """Every way of scoring fits together; shapes only, nothing is run."""
-  request = dataclasses.replace(finished.request, score=score, views=2)
+  folders = {
+    "fine": fine_image_model,
+    "multiview": finished.request.multiview,
+  }
+  if "image" in change:
+    change = change | {"image": folders[change["image"]]}
+  request = dataclasses.replace(finished.request, **change, views=2)
   program = joint.build(request, requests.cameras(request))
 
   def shapes_of_score(score, params, *, conditioning, steps, shape, **_):
@@ -194,11 +218,13 @@ def test_a_score_asks_only_its_models(finished, monkeypatch, score, names):
   monkeypatch.setattr(
     joint, "_to_uint8", lambda images: np.zeros(images.shape, np.uint8)
   )
-  for fns in (program.encode_fns, program.camera_fns):
-    for name, fun in fns.items():
-      fns[name] = shape_only(fun)
   program = dataclasses.replace(
-    program, decode_fn=shape_only(program.decode_fn)
+    program,
+    encode_fns={
+      name: shape_only(fun) for name, fun in program.encode_fns.items()
+    },
+    camera_fn=shape_only(program.camera_fn),
+    decode_fn=shape_only(program.decode_fn),
   )
   images, _ = joint.draw(program, ("a sofa",), seeds=(0,))
   assert images.shape == (1, 2, 16, 16, 3)

@@ -19,6 +19,8 @@ MODULES = {
     use_linear_projection=True,
   ),
   "unet_without_middle": unet.UNet(mid_attention=False),
+  "mvdream": unet.UNet(use_linear_projection=True, camera_dim=16),
+  "spad": unet.UNet(camera_dim=8, ray_channels=6),
   "vae": vae.VAE((16, 32, 64, 128), 1, 8, norm_num_groups=8),
   "text": text_encoder.TextEncoder(num_layers=4, activation="gelu"),
 }
@@ -54,10 +56,26 @@ def test_written_keys_are_those_of_the_libraries():
   assert set(text) <= set(_config(MODULES["text"]))
 
 
+def test_the_unet_config_tells_the_models_apart():
+  """diffusers' own class reads MVDream; what it cannot be, has another name."""
+  mvdream, spad = (_config(MODULES[name]) for name in ("mvdream", "spad"))
+  assert mvdream["_class_name"] == "UNet2DConditionModel"
+  assert mvdream["class_embed_type"] == spad["class_embed_type"] == "projection"
+  assert mvdream["projection_class_embeddings_input_dim"] == 16
+  assert spad["_class_name"] == "SPADUNet" and spad["ray_channels"] == 6
+  assert not {"class_embed_type", "ray_channels"} & set(
+    _config(MODULES["unet"])
+  )
+  kept = configs.unet_from_config(spad | {"mask_resize": "geometric"})
+  assert kept == MODULES["spad"]
+
+
 def test_full_published_config_is_read():
   """Keys that diffusers writes with their switched-off values do no harm."""
   config = _config(MODULES["unet"]) | {
     "_diffusers_version": "0.39.0",
+    "addition_embed_type": None,
+    "addition_embed_type_num_heads": 64,
     "class_embed_type": None,
     "dropout": 0.0,
     "dual_cross_attention": False,
@@ -71,7 +89,8 @@ def test_full_published_config_is_read():
   "read, config, key",
   [
     ("unet", {"act_fn": "gelu"}, "act_fn='gelu'"),
-    ("unet", {"class_embed_type": "projection"}, "class_embed_type"),
+    ("unet", {"class_embed_type": "timestep"}, "class_embed_type"),
+    ("unet", {"class_embed_type": "projection"}, "class_embeddings_input_dim"),
     ("unet", {"transformer_layers_per_block": 2}, "transformer_layers"),
     ("unet", {"down_block_types": ["AttnDownBlock2D"]}, "down_block_types"),
     ("unet", {"up_block_types": ["UpBlock2D"] * 3}, "up_block_types"),

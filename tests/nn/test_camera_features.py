@@ -144,7 +144,7 @@ def test_single_view_is_every_camera_by_itself():
     )
 
   alone = make(jax.tree.map(lambda x: x.reshape(6, 1, *x.shape[2:]), camera))
-  split = camera_features.single_view(make(camera))
+  split = make(camera).single_view()
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), split, alone
   )

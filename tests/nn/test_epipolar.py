@@ -82,7 +82,7 @@ def test_four_views_cut_off_equal_four_times_one_view():
   joint = _apply(hidden, time_embedding, features)
   cut = jax.jit(camera_features.cut_views)(features, jnp.array([True, False]))
   result = _apply(hidden, time_embedding, cut)
-  single = jax.jit(camera_features.single_view)(features)
+  single = jax.jit(camera_features.CameraFeatures.single_view)(features)
   alone = _apply(hidden, time_embedding, single)
   np.testing.assert_allclose(result[:4], alone[:4], atol=2e-5)
   np.testing.assert_allclose(result[4:], joint[4:], atol=2e-5)

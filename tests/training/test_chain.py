@@ -11,6 +11,7 @@ from mvjax import geometry, scores
 from mvjax.models import epipolar_mv, stable_diffusion
 from mvjax.training import checkpoint, data, loop, publish, record
 from mvjax.training.tasks import registry
+from mvjax.weights import checkpoint as weights
 from tests.training import small
 
 STEPS = 2
@@ -79,6 +80,32 @@ def test_the_multiview_folder_loads_as_both_models(folders):
   ]
   assert np.isfinite(predictions[0]).all()
   assert np.abs(predictions[0] - predictions[1]).max() > 0
+
+
+@pytest.mark.parametrize("format", ["orbax", "safetensors"])
+def test_a_run_is_exported_in_other_formats(folders, tmp_path, format):
+  """The averaged weights that are in the published folder, unrounded."""
+  workdir = folders["multiview"].parents[1] / "multiview"
+  name = {"orbax": "model", "safetensors": "model.safetensors"}[format]
+  out = publish.export(
+    workdir, tmp_path / name, format=format, dtype=np.float32
+  )
+  exported, published = map(
+    weights.open_checkpoint, (out, folders["multiview"])
+  )
+  assert exported.components.keys() == published.components.keys()
+  for name, part in published.components.items():
+    tensors = exported.components[name].tensors
+    assert tensors.keys() == part.tensors.keys()
+    for key, tensor in part.tensors.items():
+      half = tensors[key].read().astype(np.float16)
+      np.testing.assert_array_equal(half, tensor.read(), err_msg=key)
+  # A leg that lacks networks is no model for other formats.
+  with pytest.raises(FileNotFoundError, match="unet"):
+    publish.export(
+      folders["multiview"].parents[1] / "vae", tmp_path / "vae", format="orbax"
+    )
+  assert not (tmp_path / "vae").exists()
 
 
 def make_task(config, workdir):

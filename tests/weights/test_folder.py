@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mvjax.weights import folder
+from mvjax.weights import checkpoint, folder
 
 PARAMS = {
   "conv_in": {
@@ -24,6 +24,14 @@ def _abstract():
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), PARAMS)
 
 
+def _read(path):
+  """Config and parameters of the component `unet`."""
+  part = folder.read_component(path, "unet")
+  return part.config, checkpoint.read_params(
+    part, _abstract(), source=f"{path}/unet"
+  )
+
+
 def _write(path, **changes):
   folder.write_component(
     path, "unet", **{"config": CONFIG, "params": PARAMS, **changes}
@@ -33,7 +41,7 @@ def _write(path, **changes):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_round_trip_in_any_precision(tmp_path, dtype):
   _write(tmp_path, dtype=dtype)
-  config, params = folder.read_component(tmp_path, "unet", _abstract())
+  config, params = _read(tmp_path)
   assert config == CONFIG
   # Small whole numbers survive every dtype, and come back as float32.
   jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
@@ -61,7 +69,7 @@ def test_writing_replaces_the_component_and_failing_leaves_it(tmp_path):
     _write(tmp_path, params=overflowing, dtype=np.float16)
   with pytest.raises(TypeError):
     _write(tmp_path, config={"not": object()})
-  folder.read_component(tmp_path, "unet", _abstract())
+  _read(tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ["unet"]
 
 
@@ -78,7 +86,7 @@ def test_shards_are_read(tmp_path):
   (home / "diffusion_pytorch_model.safetensors.index.json").write_text(
     json.dumps({"weight_map": index})
   )
-  _, params = folder.read_component(tmp_path, "unet", _abstract())
+  _, params = _read(tmp_path)
   jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
 
 
@@ -92,8 +100,8 @@ def test_what_is_missing_is_named(tmp_path):
   (home / "diffusion_pytorch_model.safetensors").rename(
     home / "diffusion_pytorch_model.bin"
   )
-  with pytest.raises(FileNotFoundError, match="only safetensors are read"):
-    folder.read_component(tmp_path, "unet", _abstract())
+  with pytest.raises(FileNotFoundError, match="only safetensors and"):
+    _read(tmp_path)
   (home / "config.json").write_text("{")
   with pytest.raises(ValueError, match="not JSON"):
     folder.read_config(tmp_path, "unet")
@@ -102,4 +110,4 @@ def test_what_is_missing_is_named(tmp_path):
 def test_other_weights_are_refused(tmp_path):
   _write(tmp_path, params={"conv_in": PARAMS["conv_in"]})
   with pytest.raises(ValueError, match=r"unet .*1 missing \(norm1.weight\)"):
-    folder.read_component(tmp_path, "unet", _abstract())
+    _read(tmp_path)

@@ -1,86 +1,21 @@
 """The restricted reader, against files put together opcode by opcode."""
 
-import io
-import pickle
-import struct
-
 import ml_dtypes
 import numpy as np
 import pytest
+from torch_files import (
+  call,
+  global_,
+  integer,
+  ordered,
+  sequence,
+  storage,
+  tensor,
+  text,
+)
+from torch_files import write_legacy as write
 
 from mvjax.weights import legacy_torch
-
-PROTOCOL_2 = b"\x80\x02"
-
-
-def global_(module, name):
-  return f"c{module}\n{name}\n".encode()
-
-
-def text(value):
-  return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def integer(value):
-  return b"J" + struct.pack("<i", value)
-
-
-def sequence(*items):
-  return b"(" + b"".join(items) + b"t"
-
-
-def call(function, *arguments):
-  return function + sequence(*arguments) + b"R"
-
-
-def storage(key, count, kind="FloatStorage", view=b"N"):
-  return (
-    sequence(
-      text("storage"),
-      global_("torch", kind),
-      text(key),
-      text("cpu"),
-      integer(count),
-      view,
-    )
-    + b"Q"
-  )
-
-
-def tensor(stored, *, offset=0, shape, strides):
-  return call(
-    global_("torch._utils", "_rebuild_tensor_v2"),
-    stored,
-    integer(offset),
-    sequence(*map(integer, shape)),
-    sequence(*map(integer, strides)),
-    b"\x89",
-    call(global_("collections", "OrderedDict")),
-  )
-
-
-def ordered(**items):
-  """An OrderedDict with attributes, as a module's state dict is."""
-  empty = call(global_("collections", "OrderedDict"))
-  pairs = b"".join(text(key) + value for key, value in items.items())
-  metadata = b"}" + text("_metadata") + b"}s"
-  return empty + b"(" + pairs + b"u" + metadata + b"b"
-
-
-def write(path, body, *storages):
-  file = io.BytesIO()
-  for head in (
-    0x1950A86A20F9469CFC6C,
-    1001,
-    {"protocol_version": 1001, "little_endian": True},
-  ):
-    pickle.dump(head, file, protocol=2)
-  file.write(PROTOCOL_2 + body + b".")
-  pickle.dump([key for key, _ in storages], file, protocol=2)
-  for _, values in storages:
-    file.write(struct.pack("<q", values.size) + values.tobytes())
-  path.write_bytes(file.getvalue())
-  return path
 
 
 @pytest.fixture
@@ -97,6 +32,7 @@ def test_strides_and_offsets_are_honoured(path):
     scalar=tensor(shared, offset=29, shape=(), strides=()),
   )
   result = legacy_torch.read_legacy_torch(write(path, body, ("7", values)))
+  result = {key: tensor.read() for key, tensor in result.items()}
   assert list(result) == ["plain", "permuted", "scalar"]
   np.testing.assert_array_equal(result["plain"], [[0, 1, 2], [3, 4, 5]])
   expected = values[6:].reshape(2, 3, 4).transpose(2, 0, 1)
@@ -127,8 +63,8 @@ def test_storage_types_and_parameters(path, kind, dtype):
   write(path, ordered(x=first, y=second), ("b", weight), ("a", values))
   result = legacy_torch.read_legacy_torch(path)
   assert result["x"].dtype == dtype
-  np.testing.assert_array_equal(result["x"], values)
-  np.testing.assert_array_equal(result["y"], weight)
+  np.testing.assert_array_equal(result["x"].read(), values)
+  np.testing.assert_array_equal(result["y"].read(), weight)
 
 
 @pytest.mark.parametrize(

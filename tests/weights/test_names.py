@@ -73,7 +73,8 @@ def test_full_size_modules_have_the_published_keys(name):
   "path, key",
   [
     ("up_blocks_0/epipolar/attn1/query", "up_blocks.0.epipolar.attn1.query"),
-    ("camera_embedding/linear_2/bias", "camera_embedding.linear_2.bias"),
+    ("camera_embedding/linear_2/bias", "class_embedding.linear_2.bias"),
+    ("block/camera_embedding/bias", "block.camera_embedding.bias"),
     ("block/ff/net_0/proj/kernel", "block.ff.net.0.proj.weight"),
   ],
 )
@@ -115,6 +116,28 @@ def test_old_vae_attention_names_and_buffers_are_understood():
   # The same words elsewhere are not the VAE's.
   other = names.from_torch({"epipolar.query.bias": np.zeros(1)})
   assert "query" in other["epipolar"]
+
+
+def test_our_first_name_of_the_camera_embedding_is_understood():
+  path = ("camera_embedding", "linear_1", "bias")
+  for name in ("camera_embedding", "class_embedding"):
+    tree = names.from_torch({f"{name}.linear_1.bias": np.ones(2)})
+    assert list(flax.traverse_util.flatten_dict(tree)) == [path]
+  twice = {f"{name}.bias": np.ones(2) for name in ("camera_embedding", "x")}
+  twice["class_embedding.bias"] = np.zeros(2)
+  with pytest.raises(ValueError, match="camera_embedding.bias is there under"):
+    names.from_torch(twice)
+
+
+def test_text_encoders_of_transformers_5_are_understood():
+  """They have no leading `text_model.`; a VAE's encoder is left alone."""
+  bias = np.zeros(2)
+  keys = ("encoder.layers.0.mlp.fc1.bias", "final_layer_norm.bias")
+  for key in keys:
+    expected = names.from_torch({f"text_model.{key}": bias})
+    assert names.from_torch({key: bias}) == expected
+  (path,) = names.from_torch({"encoder.conv_in.bias": bias})
+  assert path == "encoder"
 
 
 def test_faults_are_listed_by_key():

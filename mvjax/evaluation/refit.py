@@ -1,0 +1,173 @@
+"""Consistency as what one radiance field can explain.
+
+**MVC** ("multi-view consistency" of the paper this project follows, which says
+only: construct a 3D asset, measure the reprojection error). Ours: fit a
+radiance field without view-dependent colour to all views, render it at their
+cameras, and take the mean absolute difference inside the union of the views'
+and the renders' masks, in [0, 1] colours. 0 is perfect.
+
+A field of finite resolution cannot reproduce even real views: the same figure
+of ground-truth renders is the floor, and only what lies above it says something
+about a method. With few views (4 at right angles) there is hardly anything to
+contradict, and the fit hides most inconsistency: measure at 8 or more.
+
+**Hold-out MVC** fits some views and predicts the others, in turns: harder, and
+sensitive to geometry that no fitted view contradicts. **Halves** fits one field
+to every other view around the object and one to the rest, and compares them
+at all cameras (MVGBench, arXiv:2507.00006, odd against even views): colours as
+PSNR, depths as mean absolute difference in units of the camera's distance,
+where both see a surface.
+
+How fields are fitted and rendered is passed in (`of_field` is the project's
+own way); all methods of a comparison must use the same.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mvjax.evaluation import pixel_metrics, views
+from mvjax.reconstruction import field
+
+_SEEN = 0.5
+
+
+class Rendered(NamedTuple):
+  """What a field shows.
+
+  Attributes:
+    image: in [-1, 1].
+    alpha: coverage in [0, 1].
+    depth: along the camera's z axis; without meaning where nothing is seen.
+  """
+
+  image: Float[np.ndarray, "v h w 3"]
+  alpha: Float[np.ndarray, "v h w"]
+  depth: Float[np.ndarray, "v h w"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Refit:
+  """How to make a field of views and views of a field.
+
+  Attributes:
+    fit: from views with alpha and cameras to a field.
+    render: from a field and views to what the field shows at their cameras,
+      in their size and on their background.
+    settings: all that decides both, as JSON values.
+  """
+
+  fit: Callable[[views.Views], Any]
+  render: Callable[[Any, views.Views], Rendered]
+  settings: Any = None
+
+
+def of_field(settings: field.Settings | None = None) -> Refit:
+  """Fits of `reconstruction.field`; views must be square."""
+  chosen = settings or field.Settings()
+
+  def fit(given: views.Views) -> field.Field:
+    height, width = given.image.shape[1:3]
+    if height != width:
+      raise ValueError(f"views are {width}x{height} pixels, must be square")
+    return field.fit(
+      given.image,
+      given.alpha,
+      given.camera,
+      chosen,
+      background=given.background,
+    )
+
+  def render(found: field.Field, given: views.Views) -> Rendered:
+    seen = field.render(
+      found,
+      given.camera,
+      given.image.shape[1],
+      background=given.background,
+    )
+    return Rendered(*(np.asarray(part) for part in seen))
+
+  return Refit(fit=fit, render=render, settings=dataclasses.asdict(chosen))
+
+
+def mvc(given: views.Views, refit: Refit) -> tuple[dict[str, float], Rendered]:
+  """MVC of views with alpha and cameras, and the renders behind it."""
+  rendered = _fit_and_render(given, given, refit)
+  return _errors(given, rendered, "mvc"), rendered
+
+
+def hold_out(
+  given: views.Views, refit: Refit, *, folds: int = 4
+) -> dict[str, float]:
+  """MVC of views that the field was not fitted to.
+
+  Args:
+    given: views with alpha and cameras.
+    refit: how to fit.
+    folds: every fold leaves out every folds-th view around the object, and
+      all folds the same number if `folds` divides the views: then one program
+      is compiled.
+
+  Raises:
+    ValueError: a fold would be fitted to fewer than two views.
+  """
+  order = views.ring_order(given.camera)
+  if folds < 2 or len(order) - -(-len(order) // folds) < 2:
+    raise ValueError(
+      f"folds={folds}: {len(order)} views are too few to leave some out"
+    )
+  parts = []
+  for fold in range(folds):
+    out = sorted(order[fold::folds])
+    kept = [i for i in range(len(order)) if i not in out]
+    target = views.take(given, out)
+    rendered = _fit_and_render(views.take(given, kept), target, refit)
+    parts.append(_errors(target, rendered, "holdout"))
+  return {key: _mean([part[key] for part in parts]) for key in parts[0]}
+
+
+def halves(given: views.Views, refit: Refit) -> dict[str, float]:
+  """Agreement of two fields, of the odd and of the even views."""
+  order = views.ring_order(given.camera)
+  a, b = (
+    _fit_and_render(views.take(given, sorted(half)), given, refit)
+    for half in (order[::2], order[1::2])
+  )
+  seen = (a.alpha > _SEEN) | (b.alpha > _SEEN)
+  both = (a.alpha > _SEEN) & (b.alpha > _SEEN)
+  distance = np.linalg.norm(
+    np.asarray(given.camera.camera_to_world)[:, :3, 3], axis=-1
+  )
+  depth = np.abs(a.depth - b.depth) / distance[:, None, None]
+  return {
+    "halves_psnr": pixel_metrics.psnr(a.image, b.image, seen),
+    "halves_depth_l1": _mean(depth[both]),
+    "halves_overlap": float(both.sum() / max(1, seen.sum())),
+  }
+
+
+def _fit_and_render(
+  source: views.Views, target: views.Views, refit: Refit
+) -> Rendered:
+  return refit.render(refit.fit(source), target)
+
+
+def _errors(
+  given: views.Views, rendered: Rendered, name: str
+) -> dict[str, float]:
+  union = (np.asarray(given.alpha) > _SEEN) | (rendered.alpha > _SEEN)
+  return {
+    name: pixel_metrics.l1(given.image, rendered.image, union),
+    f"{name}_psnr": pixel_metrics.psnr(given.image, rendered.image),
+    f"{name}_psnr_object": pixel_metrics.psnr(
+      given.image, rendered.image, union
+    ),
+    f"{name}_ssim": pixel_metrics.ssim(given.image, rendered.image),
+  }
+
+
+def _mean(values) -> float:
+  return float(np.mean(values)) if len(values) else float("nan")

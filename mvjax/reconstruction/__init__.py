@@ -1,0 +1,1 @@
+"""Views to a 3D asset: hull, radiance field, mesh, texture, files."""

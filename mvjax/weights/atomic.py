@@ -1,0 +1,27 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A path to write a file or folder at, which then takes the target's place.
+
+  It is beside the target, so that taking the place is a rename. If the body
+  raises, the target stays as it was.
+  """
+  target.parent.mkdir(parents=True, exist_ok=True)
+  scratch = pathlib.Path(
+    tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
+  )
+  try:
+    yield scratch / "new"
+    if target.exists():
+      target.rename(scratch / "old")
+    (scratch / "new").rename(target)
+  finally:
+    shutil.rmtree(scratch)

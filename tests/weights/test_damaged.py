@@ -1,0 +1,489 @@
+"""Damaged and hostile inputs: one clear line each, and no effect.
+
+Files are read to their last tensor, folders as whole models.
+"""
+
+import json
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import tiny_models
+from torch_files import (
+  call,
+  global_,
+  ordered,
+  sequence,
+  storage,
+  tensor,
+  text,
+  write_legacy,
+  write_zip,
+)
+
+from mvjax.models import loading
+from mvjax.weights import weight_file
+
+MARKER = "marker-of-a-pickle"
+FOUR = ("0", np.arange(4, dtype=np.float32))
+GOOD = tensor(storage("0", 4), shape=(4,), strides=(1,))
+UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
+
+
+def zipped(body, *, storages=(FOUR,), **options):
+  return lambda path: write_zip(path, body, *storages, **options)
+
+
+def edited(change):
+  """A good zip file with `change` applied to its bytes."""
+
+  def write(path):
+    zipped(ordered(good=GOOD))(path)
+    path.write_bytes(change(path.read_bytes()))
+
+  return write
+
+
+def raw(content):
+  return lambda path: path.write_bytes(content)
+
+
+def flip(content, place):
+  return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def touch(module, name):
+  """The call that a hostile file would like to make."""
+  return call(global_(module, name), text(f"touch {MARKER}"))
+
+
+def viewed(shape, strides, offset=0, count=4):
+  return zipped(
+    ordered(
+      x=tensor(storage("0", count), offset=offset, shape=shape, strides=strides)
+    )
+  )
+
+
+def header(entries, data=bytes(64), length=None):
+  """A safetensors file with a header of these entries (or of this text)."""
+  if not isinstance(entries, str):
+    entries = json.dumps(entries)
+  size = len(entries) if length is None else length
+  return raw(struct.pack("<Q", size) + entries.encode() + data)
+
+
+def entry(dtype="F32", shape=(16,), offsets=(0, 64)):
+  return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def without_pickle(path):
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("archive/data/0", bytes(16))
+
+
+def duplicate(path):
+  one = json.dumps({"a": entry()})[1:-1]
+  header(f"{{{one}, {one}}}")(path)
+
+
+# A tuple in a tuple in a tuple ...
+NESTED = b")" + b"\x85" * 1000
+STACK_GLOBAL = b"\x8c\x05posix\x8c\x06system\x93"
+COMPRESSED = {"compression": zipfile.ZIP_DEFLATED}
+ZEROS = ("0", np.zeros(4_000_000, np.float32))
+
+FILES = {
+  # The archive.
+  "half a zip": (edited(lambda c: c[: len(c) // 2]), "not a zip file"),
+  "zip without its end": (edited(lambda c: c[:-9]), "not a zip file"),
+  "flipped value": (
+    edited(lambda c: flip(c, c.index(FOUR[1].tobytes()))),
+    "sum",
+  ),
+  "flipped pickle": (edited(lambda c: flip(c, c.index(b"good"))), "CRC"),
+  "no pickle": (without_pickle, "without one FOLDER/data.pkl"),
+  "two pickles": (
+    zipped(ordered(x=GOOD), extra=[("other/data.pkl", b".")]),
+    "without one",
+  ),
+  "compression bomb": (
+    zipped(
+      ordered(x=tensor(storage("0", 4_000_000), shape=(4,), strides=(1,))),
+      storages=[ZEROS],
+      **COMPRESSED,
+    ),
+    "is compressed",
+  ),
+  "missing storage": (zipped(ordered(x=GOOD), storages=()), "storage '0'"),
+  "big-endian": (
+    lambda path: write_zip(path, ordered(x=GOOD), FOUR, order="big"),
+    "big-endian",
+  ),
+  # Calls.
+  "os.system": (zipped(touch("os", "system")), "os.system"),
+  "eval": (zipped(touch("builtins", "eval")), "builtins.eval"),
+  "Python 2's eval": (zipped(touch("__builtin__", "eval")), "__builtin__.eval"),
+  "getattr": (
+    zipped(call(global_("builtins", "getattr"), global_("os", "x"), text("y"))),
+    "builtins.getattr",
+  ),
+  "partial": (
+    zipped(call(global_("functools", "partial"), global_("os", "system"))),
+    "functools.partial",
+  ),
+  "call of a result": (
+    zipped(call(call(global_("collections", "OrderedDict")), text("x"))),
+    "refused to build dict",
+  ),
+  "call by newer opcodes": (
+    zipped(STACK_GLOBAL + sequence(text("true")) + b"R"),
+    "posix.system",
+  ),
+  "new object": (
+    zipped(global_("subprocess", "Popen") + sequence(text("true")) + b"\x81"),
+    "subprocess.Popen",
+  ),
+  "inline instance": (zipped(b"(ios\nsystem\n"), "os.system"),
+  "old instance": (zipped(b"(" + global_("os", "system") + b"o"), "os.system"),
+  "extension code": (zipped(b"\x82\x01"), "refused to build"),
+  "state of a class": (
+    zipped(global_("os", "environ") + b"}" + text("a") + text("b") + b"sb"),
+    "os.environ",
+  ),
+  "a module": (
+    zipped(global_("torch.nn.modules.linear", "Linear") + b")\x81"),
+    "torch.nn.modules.linear.Linear",
+  ),
+  "a call in a legacy file": (
+    lambda path: write_legacy(path, touch("os", "system")),
+    "os.system",
+  ),
+  # Storages and views.
+  "persistent id of no storage": (zipped(text("x") + b"Q"), "tuple"),
+  "other persistent id": (
+    zipped(
+      sequence(
+        text("other"), global_("torch", "FloatStorage"), text("0"), b"NK\x04"
+      )
+      + b"Q"
+    ),
+    "unknown storage",
+  ),
+  "storage of another module": (
+    zipped(
+      sequence(
+        text("storage"),
+        global_("os", "FloatStorage"),
+        text("0"),
+        b"N",
+        b"K\x04",
+      )
+      + b"Q"
+    ),
+    "os.FloatStorage",
+  ),
+  "complex storage": (
+    zipped(storage("0", 4, "ComplexFloatStorage")),
+    "torch.ComplexFloatStorage",
+  ),
+  "negative storage": (zipped(storage("0", -4)), "negative size"),
+  "storage beyond its bytes": (viewed((4,), (1,), count=5), "16 bytes"),
+  "huge storage": (viewed((4,), (1,), count=2_000_000_000), "16 bytes"),
+  "storage of two types": (
+    zipped(sequence(storage("0", 4), storage("0", 4, "IntStorage"))),
+    "two types",
+  ),
+  "path as a storage": (
+    zipped(storage("../../../etc/passwd", 4)),
+    "no values for storage",
+  ),
+  "shape beyond the storage": (viewed((5,), (1,)), "leaves its storage"),
+  "offset beyond the storage": (viewed((4,), (1,), 1), "leaves its storage"),
+  "strides beyond the storage": (viewed((2, 2), (3, 1)), "leaves its storage"),
+  "expansion bomb": (viewed((50_000, 50_000), (0, 0)), "leaves its storage"),
+  "negative stride": (viewed((4,), (-1,)), "negative size"),
+  "negative offset": (viewed((4,), (1,), -1), "negative size"),
+  # The pickle itself.
+  "empty pickle": (zipped(b""), "empty|list"),
+  "unknown memo": (zipped(b"h\x07"), "7"),
+  "no mark": (zipped(b"t"), "empty"),
+  "string without its end": (zipped(b"X\xff\xff\xff\x7fab"), "expected"),
+  "unknown opcode": (zipped(b"\xff"), "opcode"),
+  "text opcode": (zipped(b"I1\n"), "INT"),
+  "key that is hashed for ever": (zipped(b"}" + NESTED + b"Ns"), "as a key"),
+  "a list": (zipped(b"]"), "holds a list"),
+  "no tensors": (
+    zipped(b"}" + text("epoch") + b"K\x01s"),
+    "no tensors .*ep",
+  ),
+  "half a legacy file": (
+    lambda path: path.write_bytes(
+      write_legacy(path, GOOD, FOUR).read_bytes()[:-5]
+    ),
+    "ends early",
+  ),
+  # safetensors.
+  "header beyond the file": (header({"a": entry()}, length=5000), "complete"),
+  "endless header": (header({"a": entry()}, length=2**63), "complete"),
+  "header cut off": (header('{"a":'), "complete"),
+  "header of a list": (header("{}[]"), "complete"),
+  "unknown dtype": (header({"a": entry("F31")}), "F31"),
+  "dtype of no network": (header({"a": entry("C64", (8,))}), "dtype C64"),
+  "values beyond the file": (header({"a": entry(shape=(99,))}), "complete"),
+  "offsets beyond the file": (
+    header({"a": entry(offsets=(64, 128))}),
+    "complete",
+  ),
+  "overlapping values": (header({"a": entry(), "b": entry()}), "complete"),
+  "values of another shape": (header({"a": entry(shape=(4, 5))}), "complete"),
+  "values cut off": (header({"a": entry()}, bytes(63)), "complete"),
+  "values of nothing": (header({"a": entry()}, bytes(65)), "complete"),
+  "negative size": (header({"a": entry(shape=(-4, -4))}), "complete"),
+  "size that is no number": (
+    header({"a": entry(shape=(float("nan"),))}),
+    "complete",
+  ),
+  "one name twice": (duplicate, "twice"),
+  # No weights at all.
+  "empty file": (raw(b""), "is empty"),
+  "text": (raw(b"these are not weights"), "neither .* b'these are no'"),
+  "web page": (raw(b"<!DOCTYPE html><html></html>"), "neither"),
+  "git-lfs pointer": (
+    raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+    "git lfs pull",
+  ),
+  "folder": (lambda path: path.mkdir(), "is not a file"),
+}
+
+
+def listing(home):
+  return {
+    path: path.stat().st_mtime_ns if path.is_file() else None
+    for path in sorted(home.rglob("*"))
+  }
+
+
+def assert_refused(read, home, *, names, reason):
+  """One line of the promised types that names the input; nothing is written."""
+  before = listing(home)
+  with pytest.raises((ValueError, FileNotFoundError), match=reason) as caught:
+    read()
+  message = str(caught.value)
+  assert "\n" not in message and len(message) < 1000
+  assert names in message
+  assert listing(home) == before
+  return message
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files(tmp_path, monkeypatch, kind):
+  write, reason = FILES[kind]
+  monkeypatch.chdir(tmp_path)
+  path = tmp_path / "weights.file"
+  write(path)
+
+  def read():
+    for lazy in weight_file.open_weights(path).values():
+      lazy.read()
+
+  message = assert_refused(read, tmp_path, names="weights.file", reason=reason)
+  # The reader's own refusal, not that of the type checks of the tests.
+  assert "Type-check" not in message
+  assert not (tmp_path / MARKER).exists()
+
+
+def test_what_these_are_made_from_is_not_damaged(tmp_path):
+  path = tmp_path / "weights.file"
+  for write in (
+    edited(lambda c: c),
+    viewed((4,), (1,)),
+    header({"a": entry()}),
+  ):
+    write(path)
+    assert len(weight_file.open_weights(path)) == 1
+
+
+def replaced(name, content):
+  return lambda home: (home / name).write_text(content)
+
+
+def with_config(name, **values):
+  def damage(home):
+    path = home / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+  return damage
+
+
+def with_tensors(change, name=UNET_FILE):
+  def damage(home):
+    found = safetensors.numpy.load_file(home / name)
+    safetensors.numpy.save_file(change(found), home / name)
+
+  return damage
+
+
+def indexed(content):
+  def damage(home):
+    (home / UNET_FILE).rename(home / "unet/one.safetensors")
+    (home / f"{UNET_FILE}.index.json").write_text(json.dumps(content))
+
+  return damage
+
+
+def flax_garbage(home):
+  (home / UNET_FILE).unlink()
+  (home / "unet/diffusion_flax_model.msgpack").write_bytes(b"\xc1" * 99)
+
+
+def weights_are_a_folder(home):
+  (home / UNET_FILE).unlink()
+  (home / UNET_FILE).mkdir()
+
+
+def config_of_the_vae(home):
+  shutil.copy(home / "vae/config.json", home / "unet/config.json")
+
+
+ONE = np.zeros((2, 2), np.float32)
+LORA = {"down_blocks.0.attn.to_q.lora_A.weight": ONE}
+AVERAGE = {"model_ema.diffusion_modelinput_blocks00weight": ONE}
+
+FOLDERS = {
+  "config that is no JSON": (replaced("vae/config.json", "{"), "vae/config"),
+  "config of a list": (replaced("unet/config.json", "[]"), "not an object"),
+  "config of bytes": (
+    lambda home: (home / "unet/config.json").write_bytes(b"\xff\xfe\x00"),
+    "not JSON",
+  ),
+  "config of another class": (config_of_the_vae, "unet/: config.json"),
+  "config of nothing": (replaced("unet/config.json", "{}"), "no block_out"),
+  "config of other types": (
+    with_config("unet/config.json", block_out_channels="wide"),
+    "unet/",
+  ),
+  "no latent size": (
+    with_config("unet/config.json", sample_size=None),
+    "model",
+  ),
+  "schedule of other types": (
+    with_config("scheduler/scheduler_config.json", beta_end="low"),
+    "model",
+  ),
+  "schedule that is no JSON": (
+    replaced("scheduler/scheduler_config.json", "\0"),
+    "scheduler_config.json is not JSON",
+  ),
+  "tokens that are no JSON": (
+    replaced("tokenizer/vocab.json", "]"),
+    "tokenizer",
+  ),
+  "no weights": (lambda home: (home / UNET_FILE).unlink(), "unet has no"),
+  "weights that are a folder": (weights_are_a_folder, "unet has no"),
+  "empty weights": (replaced(UNET_FILE, ""), "complete"),
+  "weights of text": (replaced(UNET_FILE, "hello, I am not"), "complete"),
+  "shard outside": (
+    indexed({"weight_map": {"a": "../vae/one.safetensors"}}),
+    "no safetensors file beside it",
+  ),
+  "missing shard": (
+    indexed({"weight_map": {"a": "two.safetensors"}}),
+    "two.safetensors is missing",
+  ),
+  "index of nothing": (indexed({"weight_map": {}}), "no weight_map"),
+  "index of a list": (indexed([]), "not an object"),
+  "Flax garbage": (flax_garbage, "not a Flax parameter file"),
+  "text encoder of another family": (
+    with_config("text_encoder/config.json", hidden_size=1024),
+    "text width 1024",
+  ),
+  "VAE of another family": (
+    with_config("vae/config.json", latent_channels=16),
+    "latent channels 16",
+  ),
+  "missing tensor": (
+    with_tensors(lambda t: {k: t[k] for k in t if k != "conv_in.bias"}),
+    "1 missing .conv_in.bias",
+  ),
+  "unexpected tensor": (
+    with_tensors(lambda t: t | {"extra.weight": ONE}),
+    "1 unexpected .extra.weight",
+  ),
+  "mis-shaped tensor": (
+    with_tensors(lambda t: t | {"conv_in.bias": ONE}),
+    "1 mis-shaped .conv_in.bias",
+  ),
+  "LoRA in place of the UNet": (with_tensors(lambda t: LORA), "a LoRA"),
+  "average in place of the UNet": (with_tensors(lambda t: AVERAGE), "average"),
+  "weights that are not finite": (
+    with_tensors(
+      lambda t: t | {"conv_in.bias": np.full_like(t["conv_in.bias"], np.nan)}
+    ),
+    "conv_in/bias is not finite",
+  ),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  home = tmp_path_factory.mktemp("whole")
+  tiny_models.write(home, seed=1)
+  return home
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_folders(whole, tmp_path, kind):
+  damage, reason = FOLDERS[kind]
+  home = shutil.copytree(whole, tmp_path / "model")
+  damage(home)
+  assert_refused(
+    lambda: loading.load(home), tmp_path, names=str(home), reason=reason
+  )
+
+
+@pytest.mark.parametrize(
+  "keys, reason",
+  [
+    (["conditioner.embedders.0.x", "model.diffusion_model.x"], "XL"),
+    (["first_stage_model.decoder.conv_in.weight"], "VAE alone"),
+    (["lora_unet_mid_block_x.lora_down.weight"], "a LoRA"),
+    (["model_ema.diffusion_modelinput_blocks00weight"], "EMA-only"),
+    (["text_model.final_layer_norm.weight"], "text encoder alone"),
+    (["control_model.input_blocks.0.0.weight"], "ControlNet"),
+    (["layer1.0.conv1.weight"], "no UNet of latent diffusion"),
+  ],
+)
+def test_files_of_other_models(tmp_path, keys, reason):
+  path = tmp_path / "other.safetensors"
+  safetensors.numpy.save_file({key: ONE for key in keys}, path)
+  assert_refused(
+    lambda: loading.load(path), tmp_path, names=str(path), reason=reason
+  )
+
+
+def test_the_program_prints_one_line(tmp_path):
+  path = tmp_path / "model.ckpt"
+  zipped(touch("os", "system"))(path)
+  root = pathlib.Path(__file__).parents[2]
+  result = subprocess.run(
+    [sys.executable, root / "launch.py", "sample", "--prompt=a chair"]
+    + [f"--config={root}/configs/nano.py", f"--multiview={path}"]
+    + [f"--out={tmp_path}/out", "--score=mv"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 2
+  assert "refused to build os.system" in result.stderr.splitlines()[-1]
+  assert "Traceback" not in result.stderr
+  assert not (tmp_path / MARKER).exists()
+  # `out` is made to see whether it can be, and stays empty.
+  assert not list((tmp_path / "out").iterdir())
