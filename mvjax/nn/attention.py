@@ -14,6 +14,8 @@ from mvjax.nn import joint_views, layers
 
 # Finite, so that a fully masked row gives a mean instead of NaN.
 MASKED = -1e9
+# Logits of a head from which on a CPU computes heads one after the other.
+_MANY = 2**20
 
 
 def attention(
@@ -35,6 +37,16 @@ def attention(
   Returns:
     The averaged values in the dtype of `value`.
   """
+  if query.ndim == 4 and query.shape[1] * key.shape[1] >= _MANY:
+    return jax.lax.platform_dependent(
+      query, key, value, mask, cpu=_heads_in_turn, default=_all_heads
+    )
+  return _all_heads(query, key, value, mask)
+
+
+def _all_heads(
+  query: Array, key: Array, value: Array, mask: Array | None
+) -> Array:
   logits = jnp.einsum(
     "...nkd,...mkd->...knm", query, key, preferred_element_type=jnp.float32
   )
@@ -43,6 +55,23 @@ def attention(
     logits = jnp.where(mask, logits, MASKED)
   weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
   return jnp.einsum("...knm,...mke->...nke", weights, value)
+
+
+def _heads_in_turn(
+  query: Array, key: Array, value: Array, mask: Array | None
+) -> Array:
+  """One head at a time: on a CPU its logits then stay in the cache."""
+  heads = [jnp.moveaxis(x, 2, 0)[..., None, :] for x in (query, key, value)]
+  mask_of_head = None
+  if mask is not None:
+    size = (mask.shape[0], query.shape[2], *mask.shape[2:])
+    mask_of_head = jnp.moveaxis(jnp.broadcast_to(mask, size), 1, 0)[:, :, None]
+
+  def one(inputs):
+    return _all_heads(*inputs)
+
+  y = jax.lax.map(one, (*heads, mask_of_head))
+  return jnp.moveaxis(y[..., 0, :], 0, 2)
 
 
 class Attention(nn.Module):

@@ -101,3 +101,33 @@ def test_softmax_is_float32_whatever_the_compute_dtype():
   assert "exp" in jaxpr
   exponentials = [line for line in jaxpr.splitlines() if "= exp" in line]
   assert exponentials and all("f32" in line for line in exponentials)
+
+
+@pytest.mark.parametrize("size, padding", [(1, 0), (3, 1)])
+def test_wide_coarse_maps_convolve_like_their_narrow_parts(size, padding):
+  """Other ways to compute it on a CPU: the sum over parts of the channels."""
+  x, kernel = _normal(2, 8, 8, 512), _normal(size, size, 512, 4)
+  sides = ((padding, padding),) * 2
+  whole = layers.conv2d(x, kernel, padding=sides)
+  parts = sum(
+    layers.conv2d(
+      x[..., part : part + 64], kernel[:, :, part : part + 64], padding=sides
+    )
+    for part in range(0, 512, 64)
+  )
+  assert whole.shape == (2, 8, 8, 4)
+  np.testing.assert_allclose(whole, parts, atol=1e-3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_long_attention_is_that_of_its_queries_in_pieces(masked):
+  query, key, value = (_normal(2, 1024, 3, 4) for _ in range(3))
+  mask = None
+  if masked:
+    mask = jnp.asarray(RANDOM.random((2, 1, 1024, 1024)) < 0.5)
+  whole = attention.attention(query, key, value=value, mask=mask)
+  for start in range(0, 1024, 256):
+    piece = slice(start, start + 256)
+    seen = None if mask is None else mask[:, :, piece]
+    part = attention.attention(query[:, piece], key, value=value, mask=seen)
+    np.testing.assert_allclose(whole[:, piece], part, atol=1e-5)
