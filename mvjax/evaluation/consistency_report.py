@@ -7,6 +7,7 @@ figure, since neither a field nor a feature matcher is perfect.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -263,9 +264,7 @@ def _judge(methods: Mapping[str, dict[str, Any]]) -> list[str]:
     for label, method in methods.items():
       own, base = method["figures"].get(name), floor.get(name)
       if own and base and label != FLOOR:
-        shift = base["value"]
-        above = {k: own[k] - shift for k in ("value", "low", "high") if own[k]}
-        method["figures"][f"{name} above floor"] = own | above
+        method["figures"][f"{name} above floor"] = own | _above(own, base)
   if floor.get("tsed", {}).get("value", 1.0) < epipolar_matches.LEAST_USEFUL:
     value = floor["tsed"]["value"]
     for method in methods.values():
@@ -286,6 +285,17 @@ def _judge(methods: Mapping[str, dict[str, Any]]) -> list[str]:
       f"{_TELLING_VIEWS} views"
     )
   return notes
+
+
+def _above(
+  own: Mapping[str, Any], base: Mapping[str, Any]
+) -> dict[str, float | None]:
+  """The difference; independent intervals add by squares."""
+  value = own["value"] - base["value"]
+  if own["high"] is None or base["high"] is None:
+    return {"value": value, "low": None, "high": None}
+  reach = math.hypot(own["high"] - own["value"], base["high"] - base["value"])
+  return {"value": value, "low": value - reach, "high": value + reach}
 
 
 def _open_floor(

@@ -75,6 +75,16 @@ def test_figures_and_their_floor(folders):
   above = value(report, "bad", "mvc above floor")
   floor = value(report, lib.FLOOR, "mvc")
   assert above == pytest.approx(value(report, "bad", "mvc") - floor)
+  bad, truth, difference = (
+    report["methods"][label]["figures"][name]
+    for label, name in (
+      ("bad", "mvc"),
+      (lib.FLOOR, "mvc"),
+      ("bad", "mvc above floor"),
+    )
+  )
+  reach = [f["high"] - f["value"] for f in (bad, truth, difference)]
+  assert reach[2] ** 2 == pytest.approx(reach[0] ** 2 + reach[1] ** 2)
   # Neighbours differ by twice the tint.
   assert value(report, "bad", "warp_error") == pytest.approx(0.3, abs=0.01)
   assert report["methods"]["bad"]["num_assets"] == 3

@@ -181,12 +181,12 @@ def test_models_of_different_latents_are_refused(
 @pytest.mark.parametrize(
   "change, names",
   [
-    ({"score": "mv"}, {"multiview"}),
-    ({"score": "2d"}, {"image"}),
-    ({"score": "consistency"}, {"multiview", "image", "single_view"}),
-    ({"image": "fine", "image_resolution": "bridge"}, {"multiview", "image"}),
-    ({"image": "multiview"}, {"multiview", "image"}),
-    ({"timestep_spacing": "linspace"}, {"multiview", "image"}),
+    ({"score": "mv"}, ("multiview",)),
+    ({"score": "2d"}, ("image",)),
+    ({"score": "consistency"}, ("multiview", "image", "single_view")),
+    ({"image": "fine", "image_resolution": "bridge"}, ("multiview", "image")),
+    ({"image": "multiview"}, ("multiview", "image")),
+    ({"timestep_spacing": "linspace"}, ("multiview", "image")),
   ],
   ids=str,
 )
@@ -204,7 +204,7 @@ def test_a_score_asks_only_its_models(
   program = joint.build(request, requests.cameras(request))
 
   def shapes_of_score(score, params, *, conditioning, steps, shape, **_):
-    assert set(params) == set(conditioning) == names
+    assert set(params) == set(conditioning) == set(names)
     step = scores.Step(
       level=jax.tree.map(lambda grid: grid[0], steps.levels),
       weights=jax.tree.map(lambda grid: grid[0], steps.weights),
