@@ -34,6 +34,8 @@ Component = component_lib.Component
 # What every model has, and what ours may have beside it.
 PARTS = ("unet", "vae", "text_encoder")
 EPIPOLAR = "epipolar"
+# A UNet in a folder under the names of the original layout.
+_ORIGINAL_UNET = "MultiViewUNetModel"
 _SCHEDULER = "scheduler/scheduler_config.json"
 
 
@@ -138,6 +140,10 @@ def _open_folder(home: pathlib.Path, source: str) -> Checkpoint:
   components = {
     name: folder.read_component(home, name) for name in (*PARTS, *present)
   }
+  if components["unet"].config.get("_class_name") == _ORIGINAL_UNET:
+    components["unet"] = single_file.original_unet(
+      components["unet"], source=f"{source}: unet/"
+    )
   if not (home / _SCHEDULER).is_file():
     raise FileNotFoundError(
       f"{home / _SCHEDULER} is missing: a model needs its schedule"

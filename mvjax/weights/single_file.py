@@ -104,6 +104,33 @@ def split(
   }, scheduler
 
 
+def original_unet(
+  unet: Component, *, source: str, sample_size: int = 32
+) -> Component:
+  """A folder's UNet that kept its names of the original layout.
+
+  MVDream's conversions to folders have such a `MultiViewUNetModel`.
+
+  Raises:
+    ValueError: missing or unexpected tensors.
+  """
+  tensors = {f"{ldm.UNET}{name}": t for name, t in unet.tensors.items()}
+  head_dim = unet.config.get("num_head_channels", 0)
+  try:
+    config = ldm_config.unet_config(
+      tensors,
+      sample_size=sample_size,
+      head_dim=head_dim if head_dim > 0 else None,
+    )
+  except ValueError as error:
+    raise ValueError(f"{source}: {error}") from error
+  table = ldm.unet_table(config)
+  families.check_names(tensors.keys(), table.keys(), source=source)
+  return Component(
+    config=config, tensors={new: tensors[old] for old, new in table.items()}
+  )
+
+
 def join(components: Mapping[str, Component]) -> dict[str, Any]:
   """The tensors of a single file with these components; inverse of `split`.
 

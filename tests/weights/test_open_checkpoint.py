@@ -2,14 +2,17 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
+import golden_weights
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+import tiny_models
 import torch_files
 
 from mvjax.weights import checkpoint, component, folder, tensors
@@ -160,3 +163,31 @@ def test_a_shard_stays_in_its_folder(tmp_path):
     index.write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(ValueError, match="no safetensors file beside it"):
       folder.read_component(tmp_path / "model", "unet")
+
+
+def test_a_folder_with_a_unet_of_the_original_layout_opens(tmp_path):
+  """MVDream's conversions to folders keep the original names in unet/."""
+  golden = golden_weights.Golden("mvdream_sd21")
+  home = tmp_path / "converted"
+  tiny_models.write(home, seed=1)
+  shutil.rmtree(home / "unet")
+  (home / "unet").mkdir()
+  (home / "unet" / "config.json").write_text(
+    json.dumps({"_class_name": "MultiViewUNetModel", "num_head_channels": 16})
+  )
+  prefix = "model.diffusion_model."
+  weights = {
+    name.removeprefix(prefix): weight
+    for name, weight in golden.tensors().items()
+    if name.startswith(prefix)
+  }
+  safetensors.numpy.save_file(
+    weights, home / "unet" / "diffusion_pytorch_model.safetensors"
+  )
+  unet = checkpoint.open_checkpoint(home).components["unet"]
+  assert unet.config["class_embed_type"] == "projection"
+  np.testing.assert_array_equal(
+    unet.tensors["class_embedding.linear_1.weight"].read(),
+    weights["camera_embed.0.weight"],
+  )
+  assert len(unet.tensors) == len(weights)

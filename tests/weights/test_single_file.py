@@ -119,6 +119,31 @@ def test_the_name_tells_what_sd2_predicts(source, expected, side):
   assert parts["vae"].config["sample_size"] == 8 * side
 
 
+def test_a_unet_in_a_folder_may_keep_its_original_names():
+  """As in MVDream's conversions to folders, with its authors' config."""
+  tensors = key_tables.file_of("mvdream_sd21")
+  expected = single_file.split(tensors, source="mvdream.pt")[0]["unet"]
+  kept = {
+    name.removeprefix(ldm.UNET): tensor
+    for name, tensor in tensors.items()
+    if name.startswith(ldm.UNET)
+  }
+  config = {"_class_name": "MultiViewUNetModel", "num_head_channels": 64}
+
+  def read(tensors):
+    return single_file.original_unet(
+      component_lib.Component(config=config, tensors=tensors), source="unet/"
+    )
+
+  got = read(kept)
+  assert got.config == expected.config
+  assert got.tensors.keys() == expected.tensors.keys()
+  for name, tensor in got.tensors.items():
+    assert tensor.shape == expected.tensors[name].shape
+  with pytest.raises(ValueError, match="unet/.*1 unexpected .*half"):
+    read(kept | {"half": kept["out.2.bias"]})
+
+
 def test_a_guess_is_announced_and_can_be_overruled():
   with pytest.warns(UserWarning, match="mine.ckpt.*taken as noise"):
     _, scheduler = split(published("sd21"), "mine.ckpt")
@@ -222,8 +247,14 @@ def test_goldens_of_the_original_code_come_out(name):
   state = {k: t.read() for k, t in parts["vae"].tensors.items()}
   images = jnp.asarray(golden["in.img"])
   variables = golden_weights.fitted(state, module, images)
-  mean, _ = run(module, "encode", variables, images)
+  mean, log_variance = run(module, "encode", variables, images)
   np.testing.assert_allclose(mean, golden["out.vae_mean"], atol=1e-4)
+  np.testing.assert_allclose(log_variance, golden["out.vae_logvar"], atol=1e-4)
+  drawn = mean + np.exp(log_variance / 2) * golden["in.vae_noise"]
+  scale = parts["vae"].config["scaling_factor"]
+  np.testing.assert_allclose(scale * drawn, golden["out.vae_latent"], atol=1e-4)
+  faint, _ = run(module, "encode", variables, 1e-3 * images)
+  np.testing.assert_allclose(faint, golden["out.vae_mean_tiny"], atol=3e-3)
   latents = jnp.asarray(golden["out.vae_mean"])
   decoded = run(module, "decode", variables, latents)
   np.testing.assert_allclose(decoded, golden["out.vae_dec"], atol=2e-4)
