@@ -13,8 +13,9 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-# Fields that do not change what is trained, so a run may resume with others;
-# nor does anything in the section `sample`.
+# What does not change what is trained, so that a run may resume with others:
+# sections that only sampling reads, and single fields.
+FREE_SECTIONS = frozenset({"image_model", "sample"})
 FREE_FIELDS = frozenset(
   {
     "train.checkpoint_minutes",
@@ -140,7 +141,9 @@ def check_resumable(
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config without what only sampling reads."""
-  return {name: part for name, part in config.items() if name != "sample"}
+  return {
+    name: part for name, part in config.items() if name not in FREE_SECTIONS
+  }
 
 
 def _differences(old, new, *, free=frozenset(), prefix="") -> list[str]:
