@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import launch
+from mvjax.commands import flags
 
 COMMANDS = (
   ["data", "fetch"],
@@ -72,7 +73,7 @@ def test_overrides_reach_the_config(monkeypatch):
     "--config.train.batch_size=3",
   ]
   monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
-  config = launch.parse_config(arguments)
+  config = flags.parse_config(arguments)
   assert config.task == "multiview"
   assert config.train.batch_size == 3
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from mvjax import view_sets
 from mvjax.evaluation import (
   bootstrap,
   cost,
@@ -25,7 +26,6 @@ from mvjax.evaluation import (
   report,
   reprojection,
   store,
-  views,
 )
 
 FLOOR = "ground truth"
@@ -107,7 +107,7 @@ def evaluate(
     raise ValueError(f"samples: the label {FLOOR!r} is taken; choose another")
   out = pathlib.Path(out)
   sets = {
-    label: views.open_set(folder, limit=settings.limit)
+    label: view_sets.open_set(folder, limit=settings.limit)
     for label, folder in samples.items()
   }
   for label, assets in sets.items():
@@ -176,13 +176,13 @@ def with_lpips(
   return distances
 
 
-def _masked(given: views.Views, tools: Tools) -> views.Views:
+def _masked(given: view_sets.Views, tools: Tools) -> view_sets.Views:
   if not tools.true_masks:
     given = dataclasses.replace(given, alpha=None)
-  return views.with_masks(given)
+  return view_sets.with_masks(given)
 
 
-def _mvc(given: views.Views, tools: Tools) -> Figures:
+def _mvc(given: view_sets.Views, tools: Tools) -> Figures:
   """MVC, and what the fitted surface carries from view to view."""
   masked = _masked(given, tools)
   figures, rendered = refit.mvc(masked, tools.refit)
@@ -196,7 +196,7 @@ def _mvc(given: views.Views, tools: Tools) -> Figures:
   return figures
 
 
-METRICS: Mapping[str, Callable[[views.Views, Tools], Figures]] = {
+METRICS: Mapping[str, Callable[[view_sets.Views, Tools], Figures]] = {
   "mvc": _mvc,
   "holdout": lambda given, tools: refit.hold_out(
     _masked(given, tools), tools.refit, folds=tools.folds
@@ -211,7 +211,7 @@ METRICS: Mapping[str, Callable[[views.Views, Tools], Figures]] = {
 
 def _measure(
   name: str,
-  assets: Sequence[views.Asset],
+  assets: Sequence[view_sets.Asset],
   *,
   tools: Tools,
   label: str,
@@ -240,7 +240,7 @@ def _measure(
 
 
 def _estimates(
-  rows: Sequence[Mapping[str, float | None]], assets: Sequence[views.Asset]
+  rows: Sequence[Mapping[str, float | None]], assets: Sequence[view_sets.Asset]
 ) -> dict[str, bootstrap.Estimate]:
   """Means over the assets that have a figure."""
   found = {}
@@ -299,11 +299,11 @@ def _above(
 
 
 def _open_floor(
-  settings: Settings, like: Sequence[views.Asset]
-) -> list[views.Asset]:
+  settings: Settings, like: Sequence[view_sets.Asset]
+) -> list[view_sets.Asset]:
   """Ground truth with as many views as the first method has."""
   counts = [asset.num_views for asset in like]
-  return views.open_set(
+  return view_sets.open_set(
     settings.floor,
     limit=settings.floor_assets,
     num_views=max(set(counts), key=counts.count),
@@ -312,14 +312,14 @@ def _open_floor(
   )
 
 
-def _some(assets: Sequence[views.Asset], limit: int | None):
+def _some(assets: Sequence[view_sets.Asset], limit: int | None):
   if limit is None or limit >= len(assets):
     return assets
   places = (np.arange(limit) + 0.5) * len(assets) / limit
   return [assets[int(place)] for place in places]
 
 
-def _check(label: str, assets: Sequence[views.Asset]) -> None:
+def _check(label: str, assets: Sequence[view_sets.Asset]) -> None:
   for asset in assets:
     if not asset.has_cameras:
       raise ValueError(

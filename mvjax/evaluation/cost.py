@@ -7,13 +7,14 @@ the device's, where the sampler recorded `peak_memory_bytes`.
 
 from collections.abc import Sequence
 
-from mvjax.evaluation import bootstrap, views
+from mvjax import view_sets
+from mvjax.evaluation import bootstrap
 
 _MIB = 2**20
 
 
 def figures(
-  assets: Sequence[views.Asset],
+  assets: Sequence[view_sets.Asset],
 ) -> dict[str, bootstrap.Estimate]:
   """Mean seconds and the mean peak memory in MiB of an asset, if known."""
   records = [asset.record for asset in assets]

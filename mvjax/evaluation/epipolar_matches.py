@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from mvjax.evaluation import views
+from mvjax import view_sets
 
 MIN_MATCHES = 10
 MAX_MEDIAN = 2.0
@@ -28,12 +28,12 @@ _RATIO = 0.75
 Points = Float[np.ndarray, "n 2"]
 
 
-def tsed(given: views.Views) -> dict[str, float]:
+def tsed(given: view_sets.Views) -> dict[str, float]:
   """TSED of views with cameras, and the mean number of matches of a pair."""
   size = given.image.shape[2]
   found = [_detect(image) for image in given.image]
   consistent, counts = [], []
-  for i, j in views.ring_pairs(given.camera):
+  for i, j in view_sets.ring_pairs(given.camera):
     a, b = _match(found[i], found[j])
     lines = fundamental(given.camera, i, j)
     distances = symmetric_distances(a / size, b / size, lines)

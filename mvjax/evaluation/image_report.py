@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mvjax import view_sets
 from mvjax.evaluation import (
   bootstrap,
   clip,
@@ -30,7 +31,6 @@ from mvjax.evaluation import (
   resize,
   retrieval,
   store,
-  views,
 )
 from mvjax.weights import folder
 
@@ -49,7 +49,7 @@ class Settings:
     reference: folder or data set.
     reference_assets: no more than so many, spread evenly.
     reference_views: views of each record of a data set.
-    split, looks: of a data set, see `views.open_set`.
+    split, looks: of a data set, see `view_sets.open_set`.
     packaged: keys of `PACKAGED`.
     inception: weights file of the FID's network, or None.
     conventions: keys of `resize.INCEPTION_INPUT`, for Inception.
@@ -97,8 +97,10 @@ def evaluate(
     ValueError: one line about what is wrong with the request or a file.
   """
   out = pathlib.Path(out)
-  sets = {label: views.open_set(source) for label, source in samples.items()}
-  reference = views.open_set(
+  sets = {
+    label: view_sets.open_set(source) for label, source in samples.items()
+  }
+  reference = view_sets.open_set(
     settings.reference,
     limit=settings.reference_assets,
     num_views=settings.reference_views,
@@ -180,7 +182,7 @@ class _Kept:
 
   def features(
     self,
-    assets: Sequence[views.Asset],
+    assets: Sequence[view_sets.Asset],
     network: networks.Network,
     label: str,
   ) -> networks.FeatureSet:
@@ -274,7 +276,7 @@ def _text(
   settings: Settings,
   samples: Mapping[str, str],
   *,
-  sets: Mapping[str, Sequence[views.Asset]],
+  sets: Mapping[str, Sequence[view_sets.Asset]],
   kept: _Kept,
 ) -> tuple[dict[str, dict[str, bootstrap.Estimate]], str]:
   """How well views show their texts, and which measure that is."""
@@ -288,7 +290,7 @@ def _text(
       label: _clip_figures(model, assets, kept.features(assets, network, label))
       for label, assets in sets.items()
     }, f"CLIP of {settings.clip}"
-  if not views.is_data_set(settings.reference):
+  if not view_sets.is_data_set(settings.reference):
     return {}, "not measured: give --clip, or a data set of renders"
   references = retrieval.prepare(settings.reference, cache=settings.cache)
   found, count = {}, len(references.names)
@@ -310,7 +312,7 @@ def _text(
 
 def _clip_figures(
   model: clip.Clip,
-  assets: Sequence[views.Asset],
+  assets: Sequence[view_sets.Asset],
   measured: networks.FeatureSet,
 ) -> dict[str, bootstrap.Estimate]:
   prompts = list(dict.fromkeys(asset.prompt for asset in assets))

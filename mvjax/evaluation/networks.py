@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 from jaxtyping import Float, Int
 
+from mvjax import view_sets
 from mvjax.evaluation import (
   clip,
   efficientnet,
@@ -23,7 +24,6 @@ from mvjax.evaluation import (
   lpips,
   resize,
   store,
-  views,
 )
 
 # Lite0 was trained at this size. VGG16's features are local, and a fourth of
@@ -139,7 +139,7 @@ def clip_vision(model: clip.Clip, *, weights: str) -> Network:
 
 
 def extract(
-  assets: Sequence[views.Asset],
+  assets: Sequence[view_sets.Asset],
   network: Network,
   *,
   kept: store.Store,
@@ -185,13 +185,13 @@ def extract(
   )
 
 
-def _name(asset: views.Asset) -> str:
+def _name(asset: view_sets.Asset) -> str:
   """Methods share prompts and so names; what they drew tells them apart."""
   return f"{asset.name} {asset.digest}"
 
 
 def _groups_of(
-  missing: Sequence[int], assets: Sequence[views.Asset], batch_size: int
+  missing: Sequence[int], assets: Sequence[view_sets.Asset], batch_size: int
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
   """Assets with their pictures, as many as fill a batch."""
   part, count = [], 0

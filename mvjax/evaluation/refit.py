@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mvjax.evaluation import pixel_metrics, views
+from mvjax import pixel_metrics, view_sets
 from mvjax.reconstruction import field
 
 _SEEN = 0.5
@@ -60,8 +60,8 @@ class Refit:
     settings: all that decides both, as JSON values.
   """
 
-  fit: Callable[[views.Views], Any]
-  render: Callable[[Any, views.Views], Rendered]
+  fit: Callable[[view_sets.Views], Any]
+  render: Callable[[Any, view_sets.Views], Rendered]
   settings: Any = None
 
 
@@ -69,7 +69,7 @@ def of_field(settings: field.Settings | None = None) -> Refit:
   """Fits of `reconstruction.field`; views must be square."""
   chosen = settings or field.Settings()
 
-  def fit(given: views.Views) -> field.Field:
+  def fit(given: view_sets.Views) -> field.Field:
     height, width = given.image.shape[1:3]
     if height != width:
       raise ValueError(f"views are {width}x{height} pixels, must be square")
@@ -81,7 +81,7 @@ def of_field(settings: field.Settings | None = None) -> Refit:
       background=given.background,
     )
 
-  def render(found: field.Field, given: views.Views) -> Rendered:
+  def render(found: field.Field, given: view_sets.Views) -> Rendered:
     seen = field.render(
       found,
       given.camera,
@@ -93,14 +93,16 @@ def of_field(settings: field.Settings | None = None) -> Refit:
   return Refit(fit=fit, render=render, settings=dataclasses.asdict(chosen))
 
 
-def mvc(given: views.Views, refit: Refit) -> tuple[dict[str, float], Rendered]:
+def mvc(
+  given: view_sets.Views, refit: Refit
+) -> tuple[dict[str, float], Rendered]:
   """MVC of views with alpha and cameras, and the renders behind it."""
   rendered = _fit_and_render(given, given, refit)
   return _errors(given, rendered, "mvc"), rendered
 
 
 def hold_out(
-  given: views.Views, refit: Refit, *, folds: int = 4
+  given: view_sets.Views, refit: Refit, *, folds: int = 4
 ) -> dict[str, float]:
   """MVC of views that the field was not fitted to.
 
@@ -114,7 +116,7 @@ def hold_out(
   Raises:
     ValueError: a fold would be fitted to fewer than two views.
   """
-  order = views.ring_order(given.camera)
+  order = view_sets.ring_order(given.camera)
   if folds < 2 or len(order) - -(-len(order) // folds) < 2:
     raise ValueError(
       f"folds={folds}: {len(order)} views are too few to leave some out"
@@ -123,17 +125,17 @@ def hold_out(
   for fold in range(folds):
     out = sorted(order[fold::folds])
     kept = [i for i in range(len(order)) if i not in out]
-    target = views.take(given, out)
-    rendered = _fit_and_render(views.take(given, kept), target, refit)
+    target = view_sets.take(given, out)
+    rendered = _fit_and_render(view_sets.take(given, kept), target, refit)
     parts.append(_errors(target, rendered, "holdout"))
   return {key: _mean([part[key] for part in parts]) for key in parts[0]}
 
 
-def halves(given: views.Views, refit: Refit) -> dict[str, float]:
+def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
   """Agreement of two fields, of the odd and of the even views."""
-  order = views.ring_order(given.camera)
+  order = view_sets.ring_order(given.camera)
   a, b = (
-    _fit_and_render(views.take(given, sorted(half)), given, refit)
+    _fit_and_render(view_sets.take(given, sorted(half)), given, refit)
     for half in (order[::2], order[1::2])
   )
   seen = (a.alpha > _SEEN) | (b.alpha > _SEEN)
@@ -150,13 +152,13 @@ def halves(given: views.Views, refit: Refit) -> dict[str, float]:
 
 
 def _fit_and_render(
-  source: views.Views, target: views.Views, refit: Refit
+  source: view_sets.Views, target: view_sets.Views, refit: Refit
 ) -> Rendered:
   return refit.render(refit.fit(source), target)
 
 
 def _errors(
-  given: views.Views, rendered: Rendered, name: str
+  given: view_sets.Views, rendered: Rendered, name: str
 ) -> dict[str, float]:
   union = (np.asarray(given.alpha) > _SEEN) | (rendered.alpha > _SEEN)
   return {

@@ -22,8 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvjax import geometry
-from mvjax.evaluation import views
+from mvjax import geometry, view_sets
 
 # How far depths of one surface may differ, relative to themselves.
 _TOLERANCE = 0.03
@@ -33,7 +32,7 @@ PairDistance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def warp(
-  given: views.Views, depth: Depth, *, source: int, target: int
+  given: view_sets.Views, depth: Depth, *, source: int, target: int
 ) -> tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
   """The colours that view `source` has for the pixels of view `target`.
 
@@ -75,7 +74,7 @@ def warp(
   return np.asarray(colours), counts
 
 
-def warp_error(given: views.Views, depth: Depth) -> dict[str, float]:
+def warp_error(given: view_sets.Views, depth: Depth) -> dict[str, float]:
   """Warp error, and the share of surface pixels that count."""
   total, counted, surface = 0.0, 0, 0
   for source, target in _both_ways(given):
@@ -91,7 +90,7 @@ def warp_error(given: views.Views, depth: Depth) -> dict[str, float]:
 
 
 def reprojection_lpips(
-  given: views.Views, depth: Depth, distance_fn: PairDistance
+  given: view_sets.Views, depth: Depth, distance_fn: PairDistance
 ) -> dict[str, float]:
   """LPIPS between reprojections.
 
@@ -118,8 +117,8 @@ def reprojection_lpips(
   return {"reprojection_lpips": value}
 
 
-def _both_ways(given: views.Views) -> list[tuple[int, int]]:
-  pairs = views.ring_pairs(given.camera)
+def _both_ways(given: view_sets.Views) -> list[tuple[int, int]]:
+  pairs = view_sets.ring_pairs(given.camera)
   return [*pairs, *((j, i) for i, j in pairs)]
 
 

@@ -12,9 +12,7 @@ import tqdm
 import trimesh
 
 import mvjax
-from mvjax import geometry
-from mvjax.evaluation import pixel_metrics
-from mvjax.evaluation import views as view_sets
+from mvjax import geometry, pixel_metrics, view_sets
 from mvjax.reconstruction import (
   asset_folder,
   assets,

@@ -16,8 +16,7 @@ import xatlas
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from mvjax import geometry
-from mvjax.evaluation import views as view_sets
+from mvjax import geometry, view_sets
 from mvjax.reconstruction import assets, visibility
 from mvjax.reconstruction import field as fields
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from mvjax import atomic
 from mvjax.weights import (
-  atomic,
   component,
   flax_msgpack,
   names,

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from mvjax import atomic
 from mvjax.weights import (
-  atomic,
   checkpoint,
   component,
   description,

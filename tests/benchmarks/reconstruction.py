@@ -18,9 +18,7 @@ import numpy as np
 
 from data_pipeline import loader
 from data_pipeline import views as view_groups
-from mvjax import compilation, geometry
-from mvjax.evaluation import pixel_metrics
-from mvjax.evaluation import views as view_sets
+from mvjax import compilation, geometry, pixel_metrics, view_sets
 from mvjax.reconstruction import assets, field, run
 
 _COLUMNS = (

@@ -4,8 +4,8 @@ import fake_assets
 import numpy as np
 import pytest
 
-from mvjax import geometry
-from mvjax.evaluation import epipolar_matches, views
+from mvjax import geometry, view_sets
+from mvjax.evaluation import epipolar_matches
 
 
 def test_projections_of_a_point_lie_on_each_others_lines():
@@ -45,7 +45,7 @@ def test_true_views_are_consistent_and_wrong_cameras_are_not(ball):
   found = epipolar_matches.tsed(ball)
   assert found["tsed"] == 1 and found["tsed_matches"] > 20
   tilted = fake_assets.ring(16, elevation=25.0)
-  wrong = views.Views(image=ball.image, camera=tilted)
+  wrong = view_sets.Views(image=ball.image, camera=tilted)
   assert epipolar_matches.tsed(wrong)["tsed"] < 0.2
 
 
@@ -54,10 +54,12 @@ def test_views_of_other_objects_are_not_consistent(ball):
   image = np.where(
     (np.arange(16) % 2 == 0)[:, None, None, None], ball.image, others.image
   )
-  mixed = views.Views(image=image, camera=ball.camera)
+  mixed = view_sets.Views(image=image, camera=ball.camera)
   assert epipolar_matches.tsed(mixed)["tsed"] < 0.3
 
 
 def test_nothing_to_match_is_inconsistent(ball):
-  blank = views.Views(image=np.ones((4, 32, 32, 3)), camera=fake_assets.ring(4))
+  blank = view_sets.Views(
+    image=np.ones((4, 32, 32, 3)), camera=fake_assets.ring(4)
+  )
   assert epipolar_matches.tsed(blank) == {"tsed": 0.0, "tsed_matches": 0.0}

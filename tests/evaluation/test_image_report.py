@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvjax import view_sets
 from mvjax.evaluation import (
   clip,
   image_report,
   inception,
   networks,
-  views,
 )
 
 RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
@@ -25,7 +25,7 @@ RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
 def picture(colour, rng):
   noise = 0.2 * rng.standard_normal((2, 1, 1, 3))
   image = np.clip(np.asarray(colour) + noise, -1, 1)
-  return views.Views(image=np.broadcast_to(image, (2, 8, 8, 3)))
+  return view_sets.Views(image=np.broadcast_to(image, (2, 8, 8, 3)))
 
 
 def write_set(folder, colours, *, seed):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mvjax.evaluation import refit, views
+from mvjax import view_sets
+from mvjax.evaluation import refit
 from mvjax.reconstruction import field
 
 
@@ -133,7 +134,7 @@ def test_mvc_rises_with_inconsistency(ground_truth, own_field, change, amounts):
     inside = ground_truth.alpha
     if change is shifted:
       moved = change(
-        views.Views(image=np.repeat(1 - 2 * inside[..., None], 3, -1)),
+        view_sets.Views(image=np.repeat(1 - 2 * inside[..., None], 3, -1)),
         amount,
         np.random.default_rng(0),
       )

@@ -4,7 +4,8 @@ import fake_assets
 import numpy as np
 import pytest
 
-from mvjax.evaluation import reprojection, views
+from mvjax import view_sets
+from mvjax.evaluation import reprojection
 
 
 def test_true_views_of_a_true_surface_agree():
@@ -31,7 +32,7 @@ def test_a_pixel_lands_where_its_point_is_seen():
   """Colours that are world positions come back as the same positions."""
   ball = fake_assets.ball(8, size=96)
   points = fake_assets.surface_points(ball.camera, ball.depth)
-  given = views.Views(
+  given = view_sets.Views(
     image=points, alpha=ball.alpha, depth=ball.depth, camera=ball.camera
   )
   carried, counts = reprojection.warp(given, ball.depth, source=1, target=0)

@@ -4,8 +4,7 @@ import numpy as np
 import trimesh
 
 from data_pipeline import meshes, raycast
-from mvjax import geometry
-from mvjax.evaluation import views as view_sets
+from mvjax import geometry, view_sets
 from mvjax.reconstruction import assets, field
 
 RED, BLUE = (220, 30, 30), (30, 60, 200)

@@ -4,8 +4,7 @@ import numpy as np
 import planted
 import pytest
 
-from mvjax import geometry
-from mvjax.evaluation import pixel_metrics
+from mvjax import geometry, pixel_metrics
 from mvjax.reconstruction import field
 
 

@@ -18,10 +18,9 @@ import safetensors.numpy
 import tiny_models
 from orbax.checkpoint import v1 as ocp
 
-from mvjax import tokenizer
+from mvjax import atomic, tokenizer
 from mvjax.models import conversion, loading
 from mvjax.weights import (
-  atomic,
   checkpoint,
   families,
   names,

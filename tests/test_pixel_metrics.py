@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 from skimage import metrics
 
-from mvjax.evaluation import pixel_metrics
+from mvjax import pixel_metrics
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipeline import loader
-from mvjax.evaluation import views
+from mvjax import view_sets
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_sample_folders(ball, tmp_path):
   fake_assets.write(tmp_path / "another_ball", ball)
   (tmp_path / ".partial").mkdir()
   (tmp_path / "empty").mkdir()
-  first, second = views.open_set(tmp_path)
+  first, second = view_sets.open_set(tmp_path)
   assert (first.name, first.prompt) == ("a-ball-3", "a ball")
   assert first.record["seed"] == 3
   assert (second.name, second.prompt) == ("another_ball", "another ball")
@@ -42,7 +42,7 @@ def test_sample_folders(ball, tmp_path):
 
 def test_one_asset_by_itself(ball, tmp_path):
   fake_assets.write(tmp_path / "a-ball-3", ball)
-  (asset,) = views.open_set(tmp_path / "a-ball-3")
+  (asset,) = view_sets.open_set(tmp_path / "a-ball-3")
   assert asset.name == "a-ball-3" and asset.num_views == 4
 
 
@@ -52,7 +52,7 @@ def test_depths_beside_the_views(ball, tmp_path):
   for i, depth in enumerate(ball.depth):
     levels = np.round(depth * 8192).astype(np.uint16)
     Image.fromarray(levels).save(folder / f"depth_{i:02d}.png")
-  (asset,) = views.open_set(tmp_path)
+  (asset,) = view_sets.open_set(tmp_path)
   assert asset.num_views == 4
   np.testing.assert_allclose(asset.read().depth, ball.depth, atol=1e-4)
 
@@ -71,7 +71,7 @@ def test_pictures_of_another_system(ball, tmp_path):
   plain.mkdir()
   for name in ("b.png", "a.jpg"):
     Image.new("RGB", (8, 8), "red").save(plain / name)
-  with_cameras, without = views.open_set(tmp_path)
+  with_cameras, without = view_sets.open_set(tmp_path)
   np.testing.assert_allclose(
     with_cameras.read().image, ball.image[::-1], atol=1 / 127
   )
@@ -82,7 +82,7 @@ def test_pictures_of_another_system(ball, tmp_path):
 def test_loose_pictures_are_assets_of_one_view(tmp_path):
   for name in ("a red car.png", "b_dog.webp"):
     Image.new("RGB", (8, 8), "red").save(tmp_path / name)
-  found = views.open_set(tmp_path)
+  found = view_sets.open_set(tmp_path)
   assert [asset.prompt for asset in found] == ["a red car", "b dog"]
   assert found[0].read().image.shape == (1, 8, 8, 3)
 
@@ -90,9 +90,9 @@ def test_loose_pictures_are_assets_of_one_view(tmp_path):
 def test_limit_spreads_over_all(tmp_path):
   for i in range(10):
     Image.new("RGB", (2, 2)).save(tmp_path / f"{i}.png")
-  names = [asset.name for asset in views.open_set(tmp_path, limit=3)]
+  names = [asset.name for asset in view_sets.open_set(tmp_path, limit=3)]
   assert names == ["1.png", "5.png", "8.png"]
-  assert len(views.open_set(tmp_path, limit=99)) == 10
+  assert len(view_sets.open_set(tmp_path, limit=99)) == 10
 
 
 def test_the_digest_follows_pictures_and_cameras(ball, tmp_path):
@@ -100,7 +100,7 @@ def test_the_digest_follows_pictures_and_cameras(ball, tmp_path):
   fake_assets.write(folder, ball)
 
   def digest():
-    return views.open_set(tmp_path)[0].digest
+    return view_sets.open_set(tmp_path)[0].digest
 
   first = digest()
   assert digest() == first
@@ -147,7 +147,7 @@ def test_data_set_gives_whole_orbits_with_alpha_and_depth(
   version = {"source_digest": "1"}
   monkeypatch.setattr(loader, "fingerprint", lambda settings: version)
   (tmp_path / "dataset_info.json").write_text("{}")
-  assets = views.open_set(tmp_path, num_views=4, limit=2)
+  assets = view_sets.open_set(tmp_path, num_views=4, limit=2)
   assert [asset.name for asset in assets] == ["ball 1/full/1", "ball 3/full/3"]
   assert assets[0].prompt == "a ball" and assets[0].num_views == 4
   read = assets[0].read()
@@ -156,54 +156,57 @@ def test_data_set_gives_whole_orbits_with_alpha_and_depth(
   # One orbit is the middle one of three.
   heights = np.asarray(read.camera.camera_to_world)[:, 2, 3]
   np.testing.assert_allclose(heights, 3 * np.sin(np.pi / 6), atol=1e-5)
-  eight = views.open_set(tmp_path, num_views=8)[0].read()
+  eight = view_sets.open_set(tmp_path, num_views=8)[0].read()
   heights = np.asarray(eight.camera.camera_to_world)[:, 2, 3]
   assert len(set(np.round(heights, 3))) == 2 and len(heights) == 8
-  everything = views.open_set(tmp_path)[0]
+  everything = view_sets.open_set(tmp_path)[0]
   assert everything.num_views == 12
   version["source_digest"] = "2"
-  assert views.open_set(tmp_path)[0].digest != everything.digest
+  assert view_sets.open_set(tmp_path)[0].digest != everything.digest
   with pytest.raises(ValueError, match="num_views=99"):
-    views.open_set(tmp_path, num_views=99)
+    view_sets.open_set(tmp_path, num_views=99)
 
 
 def test_faults_are_named(ball, tmp_path):
   with pytest.raises(FileNotFoundError, match="absent"):
-    views.open_set(tmp_path / "absent")
+    view_sets.open_set(tmp_path / "absent")
   with pytest.raises(ValueError, match="holds no views"):
-    views.open_set(tmp_path)
+    view_sets.open_set(tmp_path)
   folder = tmp_path / "ball"
   fake_assets.write(folder, ball)
   Image.new("RGB", (9, 9)).save(folder / "view_02.png")
   with pytest.raises(ValueError, match="different sizes"):
-    views.open_set(tmp_path)[0].read()
+    view_sets.open_set(tmp_path)[0].read()
   (folder / "view_02.png").unlink()
   with pytest.raises(ValueError, match="no picture 'view_02.png'"):
-    views.open_set(tmp_path)
+    view_sets.open_set(tmp_path)
   content = json.loads((folder / "transforms.json").read_text())
   content["frames"][0]["file_path"] = "../../secret.png"
   (folder / "transforms.json").write_text(json.dumps(content))
   with pytest.raises(ValueError, match="leaves"):
-    views.open_set(tmp_path)
+    view_sets.open_set(tmp_path)
 
 
 def test_masks_are_found_where_pictures_are_opaque(ball):
-  found = views.with_masks(views.Views(image=ball.image, camera=ball.camera))
+  found = view_sets.with_masks(
+    view_sets.Views(image=ball.image, camera=ball.camera)
+  )
   agree = (found.alpha > 0.5) == (ball.alpha > 0.5)
   assert agree.mean() > 0.98
   np.testing.assert_allclose(found.background, 1)
-  assert views.with_masks(ball) is ball
+  assert view_sets.with_masks(ball) is ball
 
 
 def test_neighbours_form_a_ring():
   camera = fake_assets.ring(5)
-  shuffled = views.take(
-    views.Views(image=np.zeros((5, 2, 2, 3)), camera=camera), [3, 0, 4, 1, 2]
+  shuffled = view_sets.take(
+    view_sets.Views(image=np.zeros((5, 2, 2, 3)), camera=camera),
+    [3, 0, 4, 1, 2],
   ).camera
-  order = views.ring_order(shuffled)
+  order = view_sets.ring_order(shuffled)
   original = [[3, 0, 4, 1, 2][i] for i in order]
   start = original.index(0)
   assert original[start:] + original[:start] == [0, 1, 2, 3, 4]
-  pairs = views.ring_pairs(shuffled)
+  pairs = view_sets.ring_pairs(shuffled)
   assert len(pairs) == 5 and {i for i, _ in pairs} == set(range(5))
-  assert len(views.ring_pairs(fake_assets.ring(2))) == 1
+  assert len(view_sets.ring_pairs(fake_assets.ring(2))) == 1

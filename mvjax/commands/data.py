@@ -1,0 +1,91 @@
+"""`launch.py data`: objects to renders to a data set."""
+
+import os
+import pathlib
+
+from mvjax.commands import flags
+
+
+def add(commands) -> None:
+  """Adds `data fetch`, `data render` and `data build`."""
+  commands = flags.group(commands, "data", "objects to renders to a data set")
+  fetch = flags.command(commands, "fetch", fetch_objects)
+  fetch.add_argument("--out", default="runs/objects", help="folder to create")
+  fetch.add_argument("--deb", help="the package's file, where there is no apt")
+  render = flags.command(commands, "render", render_objects)
+  render.add_argument(
+    "--objects",
+    default="runs/objects",
+    help="what `data fetch` wrote, or any folder of OBJ and GLB files",
+  )
+  render.add_argument(
+    "--captions",
+    help="captions file (CSV or JSON lines) inside any other folder",
+  )
+  render.add_argument("--out", default="runs/renders", help="folder of renders")
+  render.add_argument("--workers", type=int, default=os.cpu_count())
+  render.add_argument("--image_size", type=int, default=128, help="pixels")
+  render.add_argument("--limit", type=int, help="only the first so many")
+  build = flags.command(commands, "build", build_data)
+  build.add_argument("--renders", default="runs/renders", help="what to read")
+  build.add_argument("--out", default="runs/data", help="TFDS data directory")
+  build.add_argument(
+    "--layout", help="read a public layout instead: zero123, spad, transforms"
+  )
+  build.add_argument("--captions", help="JSON captions of a public layout")
+
+
+def fetch_objects(out: str, deb: str | None) -> None:
+  """Downloads and unpacks the furniture package (120 MB)."""
+  from data_pipeline import objects
+
+  found = objects.fetch(
+    pathlib.Path(out), deb=pathlib.Path(deb) if deb else None
+  )
+  print(f"{out}: {len(found)} objects")
+
+
+def render_objects(
+  objects: str,
+  captions: str | None,
+  out: str,
+  workers: int,
+  image_size: int,
+  limit: int | None,
+) -> None:
+  """Renders objects: colours in three looks, depth, cameras."""
+  from data_pipeline import objects as sources
+  from data_pipeline import render
+
+  folder = pathlib.Path(objects)
+  found = (
+    sources.read_folder(folder, captions=captions)
+    if captions
+    else sources.catalogue(folder)
+  )
+  failures = render.render_all(
+    found[:limit],
+    pathlib.Path(out),
+    settings=render.RenderSettings(image_size=image_size),
+    workers=workers,
+  )
+  print(f"{out}: {len(found[:limit]) - len(failures)} objects rendered")
+  for uid, reason in failures.items():
+    print(f"  {uid}: skipped, {reason}")
+
+
+def build_data(
+  renders: str, out: str, layout: str | None, captions: str | None
+) -> None:
+  """Turns folders of renders into a TFDS data set."""
+  from data_pipeline import build, public_layouts
+
+  root = pathlib.Path(renders)
+  if layout and not captions:
+    raise ValueError("captions is missing; a public layout has none of its own")
+  found = (
+    public_layouts.find_objects(root, layout, captions=pathlib.Path(captions))
+    if layout and captions
+    else build.find_rendered(root)
+  )
+  print(build.build(found, pathlib.Path(out)))

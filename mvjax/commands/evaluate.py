@@ -1,0 +1,148 @@
+"""`launch.py evaluate`: figures about samples."""
+
+import argparse
+
+from mvjax.commands import flags
+
+
+def add(commands) -> None:
+  """Adds the commands of `evaluate`."""
+  commands = flags.group(commands, "evaluate", "figures about samples")
+  for name, function in (
+    ("retrieval", evaluate_retrieval),
+    ("retrieval-prompts", write_retrieval_prompts),
+  ):
+    parser = flags.command(commands, name, function)
+    parser.add_argument("--dataset", default="runs/data/renders/1.0.0")
+    parser.add_argument("--num_names", type=int, default=20)
+    parser.add_argument("--out", help="file for the result")
+    if name == "retrieval":
+      parser.add_argument("--samples", required=True, help="sample folders")
+    else:
+      parser.add_argument("--per_name", type=int, default=4)
+  _add_evaluate_images(commands)
+  _add_evaluate_consistency(commands)
+
+
+def _add_evaluate_images(commands) -> None:
+  images = flags.command(commands, "images", evaluate_images)
+  _add_sets(images)
+  images.add_argument(
+    "--reference", required=True, help="data set of renders, or folder"
+  )
+  images.add_argument("--reference_assets", type=int, default=500)
+  images.add_argument("--reference_views", type=int, default=4)
+  images.add_argument("--split", default="train", help="of a data set")
+  images.add_argument("--looks", type=flags.words, default="full,retextured")
+  images.add_argument("--networks", type=flags.words, default="lite0,vgg16")
+  images.add_argument(
+    "--inception", help="the FID's weights, .pth or .safetensors: FID, KID, IS"
+  )
+  images.add_argument("--resize", type=flags.words, default="clean,torch")
+  images.add_argument(
+    "--clip", help="transformers CLIP folder: CLIP score, R-precision"
+  )
+
+
+def _add_evaluate_consistency(commands) -> None:
+  consistency = flags.command(commands, "consistency", evaluate_consistency)
+  _add_sets(consistency)
+  consistency.add_argument(
+    "--floor", help="ground truth: data set of renders, or folder"
+  )
+  consistency.add_argument("--floor_assets", type=int, default=20)
+  consistency.add_argument("--split", default="held_out_objects")
+  consistency.add_argument("--looks", type=flags.words, default="full")
+  consistency.add_argument(
+    "--metrics",
+    type=flags.words,
+    default="mvc,tsed",
+    help="also holdout, halves",
+  )
+  consistency.add_argument("--limit", type=int, help="assets of each method")
+  consistency.add_argument("--holdout_limit", type=int, default=20)
+  consistency.add_argument("--folds", type=int, default=4, help="of holdout")
+  consistency.add_argument(
+    "--lpips",
+    action=argparse.BooleanOptionalAction,
+    default=True,
+    help="between reprojections",
+  )
+
+
+def _add_sets(parser) -> None:
+  parser.add_argument(
+    "--samples",
+    nargs="+",
+    required=True,
+    metavar="[LABEL=]DIR",
+    help="folders of sample folders, or of <prompt>/*.png + transforms.json",
+  )
+  parser.add_argument("--out", default="out/evaluation", help="folder to keep")
+
+
+def evaluate_retrieval(
+  samples: str, dataset: str, num_names: int, out: str | None
+) -> None:
+  """Do sampled views find their object's name? Prints R@1 and R@5."""
+  from mvjax import compilation
+  from mvjax.evaluation import retrieval
+
+  compilation.enable_cache()
+  report = retrieval.evaluate(samples, dataset, num_names=num_names, out=out)
+  print(retrieval.format_table(report))
+
+
+def write_retrieval_prompts(
+  dataset: str, num_names: int, per_name: int, out: str | None
+) -> None:
+  """Prompts about frequent names, for `sample --prompts`."""
+  from mvjax.evaluation import retrieval
+
+  prompts = retrieval.retrieval_prompts(
+    dataset, num_names=num_names, per_name=per_name, out=out
+  )
+  print("\n".join(prompts))
+
+
+def evaluate_images(
+  samples: list[str],
+  out: str,
+  networks: tuple[str, ...],
+  resize: tuple[str, ...],
+  **settings,
+) -> None:
+  """Quality of single views: distances to a reference, text scores."""
+  from mvjax import compilation
+  from mvjax.evaluation import image_report, report
+
+  compilation.enable_cache()
+  content = image_report.evaluate(
+    report.parse_labels(samples),
+    image_report.Settings(packaged=networks, conventions=resize, **settings),
+    out=out,
+  )
+  print(image_report.format_report(content))
+
+
+def evaluate_consistency(
+  samples: list[str], out: str, folds: int, lpips: bool, **settings
+) -> None:
+  """Do views show one object: MVC by refit, TSED, warps, with a floor."""
+  from mvjax import compilation
+  from mvjax.evaluation import consistency_report, refit, report
+  from mvjax.evaluation import lpips as lpips_lib
+
+  compilation.enable_cache()
+  distance = None
+  if lpips:
+    distance = consistency_report.with_lpips(lpips_lib.fetch_weights())
+  content = consistency_report.evaluate(
+    report.parse_labels(samples),
+    consistency_report.Settings(**settings),
+    tools=consistency_report.Tools(
+      refit=refit.of_field(), folds=folds, lpips=distance
+    ),
+    out=out,
+  )
+  print(consistency_report.format_report(content))

@@ -1,0 +1,18 @@
+"""`launch.py train`."""
+
+from ml_collections import config_dict
+
+from mvjax.commands import flags
+
+
+def add(commands) -> None:
+  """Adds `train`."""
+  train = flags.command(commands, "train", train_model, config=True)
+  train.add_argument("--workdir", required=True, help="folder of the run")
+
+
+def train_model(config: config_dict.ConfigDict, workdir: str) -> None:
+  """Trains a model, or goes on where the run in --workdir stopped."""
+  from mvjax.training import loop
+
+  loop.train(config, workdir)
