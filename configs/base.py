@@ -205,5 +205,7 @@ def _data() -> ml_collections.ConfigDict:
       # Threads that prepare batches, and batches prepared ahead.
       threads=1,
       prefetch=2,
+      # Worker processes that do so instead, each with these threads.
+      workers=0,
     )
   )

@@ -1,15 +1,29 @@
-"""Folders of renders to a TFDS data set on disk."""
+"""Folders of renders to a TFDS data set on disk, whole or in parts."""
 
+import hashlib
+import json
 import logging
+import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
+import tqdm
+from etils import epath
 from tensorflow_datasets.core import shuffle
 
-from data_pipeline.renders import rendered_object, renders_dataset_builder
+from data_pipeline import shards
+from data_pipeline.renders import (
+  rendered_object,
+  renders_dataset_builder,
+  splits,
+)
+
+# Beside the render folders: which of them all are held out.
+_HELD_OUT = "held_out_objects.json"
 
 
 def find_rendered(
@@ -17,33 +31,99 @@ def find_rendered(
 ) -> list[rendered_object.RenderedObject]:
   """Every finished render folder under `renders`, sorted by folder name.
 
-  Folders that start with a dot or lack meta.json are unfinished.
-
   Raises:
     ValueError: if there is none.
   """
-  folders = sorted(
+  return [rendered_object.read_render_folder(f) for f in _folders(renders)]
+
+
+def _folders(renders: pathlib.Path) -> list[pathlib.Path]:
+  """Folders that start with a dot or lack meta.json are unfinished."""
+  found = sorted(
     path.parent
     for path in renders.glob("*/meta.json")
     if not path.parent.name.startswith(".")
   )
-  if not folders:
+  if not found:
     raise ValueError(
       f"{renders}: no folder with a meta.json; render some objects first"
     )
-  return [rendered_object.read_render_folder(folder) for folder in folders]
+  return found
+
+
+def build_renders(
+  renders: pathlib.Path,
+  out: epath.PathLike,
+  *,
+  shard: shards.Shard | None = None,
+) -> epath.Path:
+  """Builds the data set of all finished render folders, or a worker's part.
+
+  Which objects are held out depends on all of them, so that is decided first
+  and kept beside the folders; every worker comes to the same answer.
+
+  Args:
+    renders: what `data render` wrote; it must not grow while workers build.
+    out: the TFDS data directory.
+    shard: the part to build; None: everything, in one folder.
+
+  Returns:
+    The folder that was built.
+
+  Raises:
+    ValueError: see `build`; or there are no renders, or not one for a part.
+  """
+  folders = _folders(renders)
+  held_out = _held_out(renders, folders)
+  own = folders if shard is None else shard.part(folders)
+  if not own:
+    raise ValueError(
+      f"shard: of {len(folders)} objects none is left for part {shard.name}; "
+      "make fewer parts"
+    )
+  return build(
+    [rendered_object.read_render_folder(folder) for folder in own],
+    out if shard is None else epath.Path(out) / shard.name,
+    held_out=held_out,
+  )
+
+
+def _held_out(
+  renders: pathlib.Path, folders: Sequence[pathlib.Path]
+) -> frozenset[str]:
+  """The held-out uids of all objects, computed once for a set of folders."""
+  listing = "\n".join(folder.name for folder in folders)
+  digest = hashlib.sha256(listing.encode()).hexdigest()
+  path = renders / _HELD_OUT
+  if path.exists():
+    found = json.loads(path.read_text())
+    if found["folders_sha256"] == digest:
+      return frozenset(found["uids"])
+  named = []
+  for folder in tqdm.tqdm(folders, desc="names", unit="object", disable=None):
+    meta = json.loads((folder / "meta.json").read_text())
+    named.append((meta["uid"], meta["name"]))
+  uids = splits.held_out_objects(named)
+  content = {"folders_sha256": digest, "uids": sorted(uids)}
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  partial.write_text(json.dumps(content))
+  partial.replace(path)
+  return uids
 
 
 def build(
-  objects: Sequence[rendered_object.RenderedObject], out: pathlib.Path
-) -> pathlib.Path:
+  objects: Sequence[rendered_object.RenderedObject],
+  out: epath.PathLike,
+  *,
+  held_out: frozenset[str] | None = None,
+) -> epath.Path:
   """Writes `out`/renders/<version>, or finds it already there.
 
-  The data set appears under its name only when it is complete.
-
   Args:
-    objects: from `find_rendered` or from a reader of `public_layouts`.
+    objects: from `rendered_object` or from a reader of `public_layouts`.
     out: the TFDS data directory.
+    held_out: uids of the split `held_out_objects`; None: decided by these
+      objects.
 
   Returns:
     The folder of the data set: `LoaderSettings.path`.
@@ -58,21 +138,46 @@ def build(
       f"objects: needs at least one, and no uid twice; got {len(uids)}, "
       f"twice: {', '.join(twice) or 'none'}"
     )
+  if held_out is None:
+    held_out = splits.held_out_objects((o.uid, o.name) for o in objects)
   builder = renders_dataset_builder.Builder(
-    objects=objects, data_dir=out, file_format="array_record"
+    objects=objects,
+    held_out=held_out,
+    data_dir=os.fspath(out),
+    file_format="array_record",
   )
-  folder = pathlib.Path(builder.data_dir)
+  return write(
+    builder,
+    {"source_digest": renders_dataset_builder.source_digest(objects)},
+  )
+
+
+def write(
+  builder: tfds.core.GeneratorBasedBuilder, identity: Mapping[str, Any]
+) -> epath.Path:
+  """Writes a builder's data set, which appears only when it is complete.
+
+  Args:
+    builder: with a data directory.
+    identity: metadata by which a data set already there is known as the same.
+
+  Returns:
+    The data set's folder.
+
+  Raises:
+    ValueError: if another data set is there.
+  """
+  folder = epath.Path(builder.data_dir)
   if folder.exists():
     there = tfds.builder_from_directory(folder).info.metadata or {}
-    digest = renders_dataset_builder.source_digest(objects)
-    if there.get("source_digest") != digest:
+    if any(there.get(key) != value for key, value in identity.items()):
       raise ValueError(
-        f"{folder}: holds a data set made from other renders; choose another "
+        f"{folder}: holds a data set made from something else; choose another "
         "directory or delete this one"
       )
     logging.info("%s: already built", folder)
     return folder
-  tfds.disable_progress_bar()  # the builder shows one with a known total
+  tfds.disable_progress_bar()  # the builders show one with a known total
   # TFDS 4.9.10 collects a split in memory and above this many bytes in files,
   # which it can open only with TensorFlow. 2026-11-22
   shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize

@@ -16,11 +16,10 @@ from typing import Any
 
 import grain
 import numpy as np
-import tensorflow_datasets as tfds
-from etils import epath
+from absl import flags
 from PIL import Image
 
-from data_pipeline import image_ops, views
+from data_pipeline import image_ops, shards, views
 from data_pipeline.renders import rendered_object
 
 Record = Mapping[str, Any]
@@ -55,8 +54,10 @@ class LoaderSettings:
     seed: decides order and all random choices.
     process_index: which of the processes this is.
     process_count: how many processes share a batch.
-    threads: threads that prepare batches.
-    prefetch: batches prepared ahead.
+    threads: threads that prepare batches (of every worker).
+    prefetch: batches prepared ahead (by every worker).
+    workers: worker processes that prepare batches in turn; 0: threads of this
+      process alone, enough until decoding is slower than the device.
   """
 
   path: str
@@ -75,6 +76,7 @@ class LoaderSettings:
   process_count: int = 1
   threads: int = 2
   prefetch: int = 4
+  workers: int = 0
 
   def __post_init__(self):
     shares = (self.orthogonal, self.nearby, self.view_words)
@@ -104,6 +106,7 @@ class LoaderSettings:
       "threads must be positive, prefetch at least as large": (
         0 < self.threads <= self.prefetch
       ),
+      "workers must not be negative": self.workers >= 0,
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
@@ -117,8 +120,10 @@ def fingerprint(settings: LoaderSettings) -> dict[str, Any]:
   `check_fingerprint` before resuming. Where the data set lies and how many
   processes and threads read it are left out: they change nothing.
   """
-  builder = _open(settings)
-  ignored = ("path", "process_index", "process_count", "threads", "prefetch")
+  data_set = _open(settings)
+  builder = data_set.builder
+  ignored = ["path", "process_index", "process_count"]
+  ignored += ["threads", "prefetch", "workers"]
   choices = {
     field.name: getattr(settings, field.name)
     for field in dataclasses.fields(settings)
@@ -128,7 +133,7 @@ def fingerprint(settings: LoaderSettings) -> dict[str, Any]:
     "looks": list(settings.looks),
     "dataset": builder.name,
     "version": str(builder.version),
-    "source_digest": builder.info.metadata["source_digest"],
+    "source_digest": data_set.digest,
     "records": builder.info.splits[settings.split].num_examples,
     "eligible_records": len(eligible(settings)),
   }
@@ -160,7 +165,7 @@ def eligible(settings: LoaderSettings) -> list[int]:
   Raises:
     ValueError: if there is none, or if one has too few views.
   """
-  index = _open(settings).info.metadata["index"][settings.split]
+  index = _open(settings).index[settings.split]
   keep = HELD_OUT_PAIRS[settings.held_out_pairs]
   chosen = [
     number
@@ -194,7 +199,10 @@ def eligible(settings: LoaderSettings) -> list[int]:
 def records(settings: LoaderSettings) -> grain.MapDataset:
   """The selected records in the order of the data set, images undecoded."""
   return grain.MapDataset.source(
-    _Records(_open(settings).as_data_source(settings.split), eligible(settings))
+    _Records(
+      _open(settings).builder.as_data_source(settings.split),
+      eligible(settings),
+    )
   )
 
 
@@ -212,21 +220,38 @@ def dataset(settings: LoaderSettings) -> grain.MapDataset:
   )
 
 
-def batches(settings: LoaderSettings) -> grain.DatasetIterator:
-  """Iterator over `dataset`, prepared ahead by threads.
+def batches(
+  settings: LoaderSettings, position: int = 0
+) -> grain.DatasetIterator:
+  """Iterator over `dataset` from batch `position` on, prepared ahead.
 
-  Its state, `get_state()` and `set_state(state)`, is {'next_index': batches
-  taken}; what was prepared ahead does not count. A batch holds
+  To resume, count the batches taken. A batch holds
 
     image [b v h w 3] float32 in [-1, 1] on white, alpha [b v h w] in [0, 1],
     depth [b v h w] z-depth, 0 where there is no surface or no depth,
     camera {camera_to_world [b v 4 4], intrinsics [b v 3 3]},
-    caption [b] and uid [b] strings.
+    caption [b] and uid [b] strings;
+
+  of a data set of latents (`latents_dataset_builder`) instead of the pixels
+
+    posterior [b v i j 2c] float32, mean and log variance,
+    text [b n d] float32, the encoded caption, if the set has texts.
   """
+  # A view of the endless sequence: nothing is read to get there.
+  steps = dataset(settings).slice(slice(position, None))
   options = grain.ReadOptions(
     num_threads=settings.threads, prefetch_buffer_size=settings.prefetch
   )
-  return iter(dataset(settings).to_iter_dataset(read_options=options))
+  ahead = steps.to_iter_dataset(read_options=options)
+  if settings.workers:
+    # Grain 0.2.18 reads its own absl flags; launch.py parses none globally.
+    flags.FLAGS.mark_as_parsed()
+    ahead = ahead.mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=settings.workers, per_worker_buffer_size=1
+      )
+    )
+  return iter(ahead)
 
 
 def make_example(
@@ -315,20 +340,15 @@ def _decode(encoded: bytes, mode: str) -> np.ndarray:
     return np.asarray(image.convert(mode))
 
 
-def _open(settings: LoaderSettings) -> Any:
+def _open(settings: LoaderSettings) -> shards.DataSet:
   """The data set at the path.
 
   Raises:
     ValueError: if there is no data set, or not this split.
   """
-  if not (epath.Path(settings.path) / "dataset_info.json").exists():
+  data_set = shards.open_data_set(settings.path)
+  if settings.split not in data_set.index:
     raise ValueError(
-      f"path={settings.path}: no data set; build one with `launch.py data`"
+      f"split={settings.split}: {settings.path} has {', '.join(data_set.index)}"
     )
-  builder = tfds.builder_from_directory(settings.path)
-  if settings.split not in builder.info.splits:
-    raise ValueError(
-      f"split={settings.split}: {settings.path} has "
-      f"{', '.join(builder.info.splits)}"
-    )
-  return builder
+  return data_set

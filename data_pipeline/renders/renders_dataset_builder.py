@@ -31,8 +31,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   split, columns that say what record i is. A loader can therefore choose
   records without reading them.
 
-  Splits: `train` and, if any name has two objects, `held_out_objects`. Pairs
-  (name, material) are held out by hash, for every object of the name.
+  Splits: `train` and, if any of the objects is in `held_out` (uids),
+  `held_out_objects`. Pairs (name, material) are held out by hash, for every
+  object of the name.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -42,9 +43,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     self,
     *,
     objects: Sequence[rendered_object.RenderedObject] = (),
+    held_out: frozenset[str] = frozenset(),
     **kwargs: Any,
   ):
-    held_out = splits.held_out_objects((o.uid, o.name) for o in objects)
     self._objects = {
       "train": [o for o in objects if o.uid not in held_out],
       "held_out_objects": [o for o in objects if o.uid in held_out],
@@ -64,24 +65,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       ),
       features=features.FeaturesDict(
         {
-          "uid": features.Text(),
-          "name": features.Text(),
-          "category": features.Text(),
-          "look": features.Text(),
-          # Empty where the look has no material word.
-          "material": features.Text(),
-          "captions": features.Sequence(features.Text()),
+          **record_features(),
           # WebP RGBA, and 16-bit PNG of z-depth * 8192 (empty: no depth).
           "images": features.Tensor(shape=(None,), dtype=np.bytes_),
           "depths": features.Tensor(shape=(None,), dtype=np.bytes_),
-          "camera_to_world": features.Tensor(
-            shape=(None, 4, 4), dtype=np.float32
-          ),
-          "intrinsics": features.Tensor(shape=(None, 3, 3), dtype=np.float32),
-          "group": features.Tensor(shape=(None,), dtype=np.int32),
-          "held_out_pair": features.Scalar(np.bool_),
-          # Of a held-out pair: whether the 2D model trains on it.
-          "seen_by_image_model": features.Scalar(np.bool_),
         }
       ),
     )
@@ -138,6 +125,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         flags = _pair_flags(item, look)
         rows.append({"uid": item.uid, "look": look.look, **flags, **sizes})
     return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def record_features() -> dict[str, Any]:
+  """What every record says of its object, look and cameras."""
+  features = tfds.features
+  return {
+    "uid": features.Text(),
+    "name": features.Text(),
+    "category": features.Text(),
+    "look": features.Text(),
+    # Empty where the look has no material word.
+    "material": features.Text(),
+    "captions": features.Sequence(features.Text()),
+    "camera_to_world": features.Tensor(shape=(None, 4, 4), dtype=np.float32),
+    "intrinsics": features.Tensor(shape=(None, 3, 3), dtype=np.float32),
+    "group": features.Tensor(shape=(None,), dtype=np.int32),
+    "held_out_pair": features.Scalar(np.bool_),
+    # Of a held-out pair: whether the 2D model trains on it.
+    "seen_by_image_model": features.Scalar(np.bool_),
+  }
 
 
 def _pair_flags(

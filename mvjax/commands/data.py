@@ -33,6 +33,9 @@ def add(commands) -> None:
     "--layout", help="read a public layout instead: zero123, spad, transforms"
   )
   build.add_argument("--captions", help="JSON captions of a public layout")
+  build.add_argument(
+    "--shard", help="build one part of many, as 3/64; --out is the same for all"
+  )
 
 
 def fetch_objects(out: str, deb: str | None) -> None:
@@ -75,17 +78,25 @@ def render_objects(
 
 
 def build_data(
-  renders: str, out: str, layout: str | None, captions: str | None
+  renders: str,
+  out: str,
+  layout: str | None,
+  captions: str | None,
+  shard: str | None,
 ) -> None:
   """Turns folders of renders into a TFDS data set."""
-  from data_pipeline import build, public_layouts
+  from data_pipeline import build, public_layouts, shards
 
+  part = None if shard is None else shards.Shard.parse(shard)
   root = pathlib.Path(renders)
-  if layout and not captions:
+  if layout is None:
+    print(build.build_renders(root, out, shard=part))
+    return
+  if captions is None:
     raise ValueError("captions is missing; a public layout has none of its own")
-  found = (
-    public_layouts.find_objects(root, layout, captions=pathlib.Path(captions))
-    if layout and captions
-    else build.find_rendered(root)
+  if part is not None:
+    raise ValueError("shard: a public layout is built in one part")
+  found = public_layouts.find_objects(
+    root, layout, captions=pathlib.Path(captions)
   )
-  print(build.build(found, pathlib.Path(out)))
+  print(build.build(found, out))

@@ -18,6 +18,11 @@ from orbax.checkpoint import v1 as ocp
 FREE_SECTIONS = frozenset({"image_model", "sample"})
 FREE_FIELDS = frozenset(
   {
+    *(
+      f"{section}.{field}"
+      for section in ("data", "image_data")
+      for field in ("path", "threads", "prefetch", "workers")
+    ),
     "train.checkpoint_minutes",
     "train.cpu_devices",
     "train.guidance_scale",

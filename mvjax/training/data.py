@@ -71,9 +71,7 @@ def _renders(
   )
 
   def start(position: int) -> Iterator[Batch]:
-    iterator = loader.batches(settings)
-    iterator.set_state({"next_index": position})
-    return iterator
+    return loader.batches(settings, position)
 
   def captions() -> list[str]:
     texts = {

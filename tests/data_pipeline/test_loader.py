@@ -76,20 +76,30 @@ def test_the_global_batch_does_not_depend_on_the_processes(path, processes):
     equal(whole[step], stack([part[step] for part in parts]))
 
 
-def test_resuming_continues_exactly_in_spite_of_prefetching(path):
-  straight = loader.batches(settings(path))
-  batches = [next(straight) for _ in range(6)]
-  interrupted = loader.batches(settings(path))
-  for _ in range(3):
-    next(interrupted)
-  state = json.loads(json.dumps(interrupted.get_state()))
-  assert state == {"next_index": 3}
-  resumed = loader.batches(settings(path, threads=1, prefetch=1))
-  resumed.set_state(state)
-  for batch in batches[3:]:
-    equal(batch, next(resumed))
-  resumed.set_state({"next_index": 0})
-  equal(batches[0], next(resumed))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_continues_exactly_in_spite_of_preparing_ahead(path, workers):
+  chosen = settings(path)
+  whole = loader.dataset(chosen)
+  how = dataclasses.replace(chosen, threads=1, prefetch=1, workers=workers)
+  for position in (0, 3):
+    resumed = loader.batches(how, position)
+    for step in range(position, position + 3):
+      equal(next(resumed), whole[step])
+
+
+def test_a_process_reads_its_own_share_only(path, monkeypatch):
+  read = []
+  get = loader._Records.__getitem__
+
+  def counted(self, index):
+    read.append(index)
+    return get(self, index)
+
+  monkeypatch.setattr(loader._Records, "__getitem__", counted)
+  share = loader.dataset(settings(path, process_index=1, process_count=4))
+  for step in (5, 6):
+    share[step]
+  assert len(read) == 2  # batches of 4, over 4 processes
 
 
 def test_every_epoch_shows_every_record_once_in_another_order(path):
