@@ -20,6 +20,7 @@ from absl import flags
 from PIL import Image
 
 from data_pipeline import image_ops, shards, views
+from data_pipeline.latents import latents_dataset_builder as latents
 from data_pipeline.renders import rendered_object
 
 Record = Mapping[str, Any]
@@ -134,6 +135,11 @@ def fingerprint(settings: LoaderSettings) -> dict[str, Any]:
     "dataset": builder.name,
     "version": str(builder.version),
     "source_digest": data_set.digest,
+    **{
+      name: data_set.metadata[name]
+      for name in ("model_digest",)
+      if name in data_set.metadata
+    },
     "records": builder.info.splits[settings.split].num_examples,
     "eligible_records": len(eligible(settings)),
   }
@@ -235,7 +241,7 @@ def batches(
   of a data set of latents (`latents_dataset_builder`) instead of the pixels
 
     posterior [b v i j 2c] float32, mean and log variance,
-    text [b n d] float32, the encoded caption, if the set has texts.
+    text [b n d] float32, the encoded caption (without any view word).
   """
   # A view of the endless sequence: nothing is read to get there.
   steps = dataset(settings).slice(slice(position, None))
@@ -266,25 +272,40 @@ def make_example(
     orthogonal=settings.orthogonal,
     nearby=settings.nearby,
   )
-  caption = record["captions"][rng.integers(len(record["captions"]))].decode()
+  number = int(rng.integers(len(record["captions"])))
+  caption = record["captions"][number].decode()
   if rng.random() < settings.view_words:
     word = views.view_word(record["camera_to_world"][chosen[0]])
     caption = f"{caption}, {word} view"
+  about = {
+    "camera": {"camera_to_world": record["camera_to_world"][chosen]},
+    "caption": caption,
+    "uid": record["uid"].decode(),
+  }
+  if latents.POSTERIORS in record:
+    about["camera"]["intrinsics"] = record["intrinsics"][chosen]
+    return about | _arrays(record, chosen, number)
   pixels = decode_views(record, chosen)
   if settings.image_size is not None:
     pixels = image_ops.shrink(pixels, settings.image_size)
   if settings.crop is not None:
     pixels = image_ops.crop(pixels, settings.crop, rng=rng)
-  return {
+  about["camera"]["intrinsics"] = pixels.intrinsics
+  return about | {
     "image": pixels.image,
     "alpha": pixels.alpha,
     "depth": pixels.depth,
-    "camera": {
-      "camera_to_world": record["camera_to_world"][chosen],
-      "intrinsics": pixels.intrinsics,
-    },
-    "caption": caption,
-    "uid": record["uid"].decode(),
+  }
+
+
+def _arrays(record: Record, chosen: np.ndarray, caption: int) -> Batch:
+  """Of a record of latents: views and caption."""
+  posteriors = [
+    latents.decode_array(record, latents.POSTERIORS, view) for view in chosen
+  ]
+  return {
+    "posterior": np.stack(posteriors),
+    "text": latents.decode_array(record, latents.TEXTS, caption),
   }
 
 
@@ -350,5 +371,14 @@ def _open(settings: LoaderSettings) -> shards.DataSet:
   if settings.split not in data_set.index:
     raise ValueError(
       f"split={settings.split}: {settings.path} has {', '.join(data_set.index)}"
+    )
+  encoded = data_set.metadata.get("image_size")
+  if encoded is not None and (
+    settings.crop is not None or settings.image_size not in (None, encoded)
+  ):
+    raise ValueError(
+      f"image_size={settings.image_size}, crop={settings.crop}: "
+      f"{settings.path} holds latents of whole views of {encoded} px; read "
+      "the renders, or encode them at another size"
     )
   return data_set

@@ -7,7 +7,7 @@ from mvjax.commands import flags
 
 
 def add(commands) -> None:
-  """Adds `data fetch`, `data render` and `data build`."""
+  """Adds the commands of `data`."""
   commands = flags.group(commands, "data", "objects to renders to a data set")
   fetch = flags.command(commands, "fetch", fetch_objects)
   fetch.add_argument("--out", default="runs/objects", help="folder to create")
@@ -35,6 +35,23 @@ def add(commands) -> None:
   build.add_argument("--captions", help="JSON captions of a public layout")
   build.add_argument(
     "--shard", help="build one part of many, as 3/64; --out is the same for all"
+  )
+  encode = flags.command(commands, "encode", encode_data)
+  encode.add_argument(
+    "--renders", default="runs/data/renders/1.0.0", help="data set to encode"
+  )
+  encode.add_argument(
+    "--model", required=True, help="folder that trainings will start from"
+  )
+  encode.add_argument("--out", default="runs/data", help="TFDS data directory")
+  encode.add_argument(
+    "--looks", type=flags.words, default="simplified,full,retextured"
+  )
+  encode.add_argument(
+    "--batch_size", type=int, default=32, help="views at a time"
+  )
+  encode.add_argument(
+    "--shard", help="encode some of the data set's parts, as 3/64"
   )
 
 
@@ -100,3 +117,28 @@ def build_data(
     root, layout, captions=pathlib.Path(captions)
   )
   print(build.build(found, out))
+
+
+def encode_data(
+  renders: str,
+  model: str,
+  out: str,
+  looks: tuple[str, ...],
+  batch_size: int,
+  shard: str | None,
+) -> None:
+  """Encodes renders and captions once, for trainings with frozen encoders."""
+  from data_pipeline import shards
+  from mvjax import compilation
+  from mvjax.training import precompute
+
+  compilation.enable_cache()
+  for folder in precompute.encode_data_set(
+    renders,
+    model,
+    out=out,
+    looks=looks,
+    batch_size=batch_size,
+    shard=None if shard is None else shards.Shard.parse(shard),
+  ):
+    print(folder)

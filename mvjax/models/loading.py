@@ -85,13 +85,18 @@ def check_mixable(one: Model, other: Model) -> None:
     )
 
 
-def fingerprint(source: str | os.PathLike[str]) -> str:
-  """Hash of a model's weights, configs and tokens; 16 hexadecimal digits."""
+def fingerprint(
+  source: str | os.PathLike[str], component: str = "[!.]*"
+) -> str:
+  """Hash of a model's weights, configs and tokens; 16 hexadecimal digits.
+
+  Of a model folder, `component` limits it to one of the parts.
+  """
   home = hub.local_path(source)
   if home.is_file():
     return _file_hash(home).hex()[:16]
   digest = hashlib.sha256()
-  for path in sorted(home.glob("[!.]*/**/*")):
+  for path in sorted(home.glob(f"{component}/**/*")):
     place = path.relative_to(home)
     in_orbax = orbax_params.FOLDER in place.parts and path.is_file()
     if path.suffix in _MODEL_FILES or in_orbax:

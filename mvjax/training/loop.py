@@ -26,6 +26,7 @@ from mvjax.training import (
   data,
   metrics,
   optimizer,
+  precompute,
   record,
   state,
   validation,
@@ -204,12 +205,15 @@ def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:
   sections = {"main": config.data}
   if config.train.image_batch_share:
     sections["image"] = config.image_data
-  return {
+  streams = {
     kind: data.open_stream(
       section, batch_size=config.train.batch_size, seed=config.seed
     )
     for kind, section in sections.items()
   }
+  for stream in streams.values():
+    precompute.check_latents(config, stream.fingerprint)
+  return streams
 
 
 def batch_kind(config: ml_collections.ConfigDict, step: int) -> str:

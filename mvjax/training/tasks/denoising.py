@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from mvjax import diffusion, geometry, sampling, scores, tokenizer
 from mvjax.models import stable_diffusion
@@ -16,35 +16,47 @@ from mvjax.models import stable_diffusion
 _ELEVATION, _DISTANCE, _FIELD_OF_VIEW = np.deg2rad(20.0), 3.0, np.deg2rad(40.0)
 
 
-def encode(
+def draw_latents(
   model: stable_diffusion.FlaxStableDiffusion,
   params: Any,
   *,
-  images: Float[Array, "b v h w 3"],
+  batch: Mapping[str, Any],
   key: Key[Array, ""],
 ) -> Float[Array, "b v i j c"]:
-  """Latents drawn from the autoencoder's posterior, scaled to variance 1."""
-  b, v = images.shape[:2]
-  mean, log_variance = model.vae.apply(
-    {"params": params["vae"]},
-    images.reshape(b * v, *images.shape[2:]),
-    method="encode",
-  )
+  """Latents drawn from the autoencoder's posterior, scaled to variance 1.
+
+  Args:
+    model: gives the autoencoder and the scale.
+    params: with those of `vae`, unless the batch has posteriors.
+    batch: `posterior` [b v i j 2c], or `image` [b v h w 3] to encode.
+    key: of the draw.
+  """
+  if "posterior" in batch:
+    mean, log_variance = jnp.split(batch["posterior"], 2, axis=-1)
+  else:
+    images = batch["image"]
+    b, v = images.shape[:2]
+    flat = model.vae.apply(
+      {"params": params["vae"]},
+      images.reshape(b * v, *images.shape[2:]),
+      method="encode",
+    )
+    mean, log_variance = (x.reshape(b, v, *x.shape[1:]) for x in flat)
   noise = jax.random.normal(key, mean.shape)
-  latents = (mean + jnp.exp(0.5 * log_variance) * noise) * model.scaling_factor
-  return latents.reshape(b, v, *latents.shape[1:])
+  return (mean + jnp.exp(0.5 * log_variance) * noise) * model.scaling_factor
 
 
 def drop_captions(
-  ids: Int[Array, "b n"],
-  empty: Int[Array, "n"],
+  texts: Shaped[Array, "b *t"],
+  empty: Shaped[Array, "*t"],
   *,
   share: float,
   key: Key[Array, ""],
-) -> Int[Array, "b n"]:
-  """Replaces a share of the captions by the empty text."""
-  dropped = jax.random.bernoulli(key, share, (len(ids), 1))
-  return jnp.where(dropped, empty[None], ids)
+) -> Shaped[Array, "b *t"]:
+  """Replaces a share of the captions, ids or encoded, by the empty text."""
+  shape = (len(texts), *[1] * empty.ndim)
+  dropped = jax.random.bernoulli(key, share, shape)
+  return jnp.where(dropped, empty[None], texts)
 
 
 def draw_times(
@@ -165,13 +177,16 @@ def prepare(
 ) -> dict[str, Any]:
   """The arrays of a loader batch that steps read."""
   captions: Sequence[str] = [str(text) for text in batch["caption"]]
-  return {
-    "image": np.asarray(batch["image"], np.float32),
+  arrays = {
+    name: np.asarray(batch[name], np.float32)
+    for name in ("image", "posterior", "text")
+    if name in batch
+  }
+  camera = {
+    name: np.asarray(value, np.float32)
+    for name, value in batch["camera"].items()
+  }
+  return arrays | {
     "ids": tokens(captions),
-    "camera": geometry.Camera(
-      camera_to_world=np.asarray(
-        batch["camera"]["camera_to_world"], np.float32
-      ),
-      intrinsics=np.asarray(batch["camera"]["intrinsics"], np.float32),
-    ),
+    "camera": geometry.Camera(**camera),
   }

@@ -38,8 +38,8 @@ def make(
     value = denoising.denoising_loss(
       model,
       params,
-      latents=denoising.encode(
-        model, params, images=batch["image"], key=keys["posterior"]
+      latents=denoising.draw_latents(
+        model, params, batch=batch, key=keys["posterior"]
       ),
       text=model.encode_text(params, ids),
       cameras=None,

@@ -40,14 +40,17 @@ def make(
       key, "posterior", "caption", "time", "noise", "offsets", "cut"
     )
     params = {**frozen, **params}
-    ids = denoising.drop_captions(
-      batch["ids"],
-      frozen["empty"],
+    empty = model.encode_text(params, frozen["empty"][None])[0]
+    text = denoising.drop_captions(
+      batch["text"]
+      if "text" in batch
+      else model.encode_text(params, batch["ids"]),
+      empty,
       share=config.train.caption_dropout,
       key=keys["caption"],
     )
-    latents = denoising.encode(
-      model, params, images=batch["image"], key=keys["posterior"]
+    latents = denoising.draw_latents(
+      model, params, batch=batch, key=keys["posterior"]
     )
     cameras = None
     if sees_cameras:
@@ -65,7 +68,7 @@ def make(
       model,
       params,
       latents=latents,
-      text=model.encode_text(params, ids),
+      text=text,
       cameras=cameras,
       keys=keys,
     )

@@ -1,0 +1,1 @@
+"""TFDS data set `latents`: renders after an autoencoder."""
