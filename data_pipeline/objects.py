@@ -150,8 +150,6 @@ def read_folder(
       if not row.get(field):
         raise ValueError(f"{where}: no {field}; give `file` and `name`")
     model = files.inside(folder, row["file"])
-    if not model.is_file():
-      raise ValueError(f"{where}: file {row['file']!r} is not in {folder}")
     if model.suffix.lower() not in _SUFFIXES:
       raise ValueError(
         f"{where}: file {row['file']!r} is neither OBJ nor GLB; convert it"

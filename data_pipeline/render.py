@@ -10,19 +10,12 @@ point has the same colour in every view. An object's folder holds
   depth.png   16 bit, same tiles: z-depth times 8192, 0 where nothing is hit
 """
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import json
 import math
-import multiprocessing
 import pathlib
-import shutil
-import signal
-from collections.abc import Iterable, Iterator
 
 import numpy as np
-import tqdm
 from jaxtyping import Int
 
 from data_pipeline import (
@@ -57,8 +50,6 @@ class RenderSettings:
     supersampling: Rays on a side of each pixel.
     variants: Material variants per object.
     seed: Changes cameras and materials.
-    time_limit: Seconds of computing for one object (not of waiting for a
-      processor); after that it is reported and skipped.
   """
 
   image_size: int = 128
@@ -71,7 +62,6 @@ class RenderSettings:
   supersampling: int = 2
   variants: int = 3
   seed: int = 0
-  time_limit: float = 120.0
 
   def __post_init__(self):
     low, high = self.elevation
@@ -97,7 +87,6 @@ class RenderSettings:
         1 < self.distance < farthest,
         f"above 1 and below {farthest:.2f}",
       ),
-      "time_limit": (self.time_limit > 0, "above 0"),
     }
     problems = [
       f"{field}={getattr(self, field)}: must be {remedy}"
@@ -108,73 +97,13 @@ class RenderSettings:
       raise ValueError("; ".join(problems))
 
 
-def render_all(
-  things: Iterable[objects.Object],
-  out: pathlib.Path,
-  *,
-  settings: RenderSettings,
-  workers: int,
-) -> dict[str, str]:
-  """Renders every object into `out/<id>/`, in parallel processes.
-
-  Objects that have a folder are skipped, so an interrupted run is resumed by
-  repeating it. A broken object is reported and skipped. Only one run at a
-  time may write to `out`: leftovers of a killed one are removed.
-
-  Args:
-    things: What to render.
-    out: Folder to create or complete. It remembers its settings.
-    settings: Cameras, looks, limits.
-    workers: Number of processes.
-
-  Returns:
-    The uids of the objects that could not be rendered, with the reason.
-
-  Raises:
-    ValueError: `out` holds renders of other settings, or there is no worker.
-  """
-  if workers < 1:
-    raise ValueError(f"workers={workers}: must be at least 1")
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
-  _check_same_settings(out / "settings.json", settings)
-  for partial in out.glob(".*/"):
-    shutil.rmtree(partial)
-  todo = [thing for thing in things if not (out / thing.id).is_dir()]
-  failures = {}
-  # Forking would copy the locks of jax's threads.
-  context = multiprocessing.get_context("spawn")
-  with (
-    concurrent.futures.ProcessPoolExecutor(workers, context) as pool,
-    tqdm.tqdm(total=len(todo), unit="object", smoothing=0.02) as progress,
-  ):
-    futures = {}
-    for thing in todo:
-      folder = out / thing.id
-      future = pool.submit(render_object, thing, folder, settings=settings)
-      futures[future] = thing
-    for future in concurrent.futures.as_completed(futures):
-      uid, error = futures[future].uid, future.exception()
-      # A process that dies takes the pool with it; no object is to blame.
-      if isinstance(error, concurrent.futures.BrokenExecutor):
-        raise error
-      if error is not None:
-        failures[uid] = f"{type(error).__name__}: {error}"
-        progress.write(f"skipped {uid}: {failures[uid]}")
-      progress.update()
-  return failures
-
-
 def render_object(
   thing: objects.Object, folder: pathlib.Path, *, settings: RenderSettings
 ) -> None:
   """Renders all views and looks of one object into a new folder.
 
-  Must run in the main thread of its process, because of the time limit.
-
   Raises:
     ValueError: The model is broken or nothing of it can be seen.
-    TimeoutError: It needed more than `settings.time_limit`.
   """
   image = {
     "size": settings.image_size,
@@ -182,7 +111,7 @@ def render_object(
   }
   samples = settings.image_size * settings.supersampling
   width = 2 * settings.distance * _tan_half(settings.field_of_view)
-  with _time_limit(settings.time_limit), files.replacing(folder) as partial:
+  with files.replacing(folder) as partial:
     groups, cameras = make_cameras(thing.uid, settings=settings)
     mesh = meshes.load(
       thing.model,
@@ -287,39 +216,3 @@ def _look_entry(look):
 def _tan_half(degrees):
   """Tangent of half an angle."""
   return math.tan(math.radians(degrees) / 2)
-
-
-def _check_same_settings(path, settings):
-  """Writes the settings beside the renders, or compares them."""
-  # Through JSON, which makes lists of tuples.
-  wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
-  del wanted["time_limit"]
-  if not path.exists():
-    path.write_text(json.dumps(wanted, indent=1))
-    return
-  found = json.loads(path.read_text())
-  for field in wanted:
-    if found.get(field) != wanted[field]:
-      raise ValueError(
-        f"{field}={wanted[field]}: {path.parent} was rendered with "
-        f"{found.get(field)}; use that, or another folder"
-      )
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-  """Raises TimeoutError in the block after seconds of computing (Unix)."""
-
-  def expire(signum, frame):
-    del signum, frame
-    raise TimeoutError(
-      f"needs more than {seconds:g} s; raise time_limit or simplify the model"
-    )
-
-  previous = signal.signal(signal.SIGPROF, expire)
-  signal.setitimer(signal.ITIMER_PROF, seconds)
-  try:
-    yield
-  finally:
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    signal.signal(signal.SIGPROF, previous)

@@ -20,12 +20,22 @@ def add(commands) -> None:
   )
   render.add_argument(
     "--captions",
-    help="captions file (CSV or JSON lines) inside any other folder",
+    help="captions file (CSV or JSON lines) inside any other folder: its list "
+    "of models, of any length",
   )
   render.add_argument("--out", default="runs/renders", help="folder of renders")
   render.add_argument("--workers", type=int, default=os.cpu_count())
   render.add_argument("--image_size", type=int, default=128, help="pixels")
   render.add_argument("--limit", type=int, help="only the first so many")
+  render.add_argument(
+    "--time_limit", type=float, default=300.0, help="seconds for an object"
+  )
+  render.add_argument(
+    "--shard", help="this machine's part of the objects, as 3/64"
+  )
+  render.add_argument(
+    "--retry", action="store_true", help="try again what failed before"
+  )
   build = flags.command(commands, "build", build_data)
   build.add_argument("--renders", default="runs/renders", help="what to read")
   build.add_argument("--out", default="runs/data", help="TFDS data directory")
@@ -72,10 +82,13 @@ def render_objects(
   workers: int,
   image_size: int,
   limit: int | None,
+  time_limit: float,
+  shard: str | None,
+  retry: bool,
 ) -> None:
   """Renders objects: colours in three looks, depth, cameras."""
   from data_pipeline import objects as sources
-  from data_pipeline import render
+  from data_pipeline import render, render_run, shards
 
   folder = pathlib.Path(objects)
   found = (
@@ -83,15 +96,21 @@ def render_objects(
     if captions
     else sources.catalogue(folder)
   )
-  failures = render.render_all(
-    found[:limit],
+  part = None if shard is None else shards.Shard.parse(shard)
+  wanted = found[:limit]
+  failures = render_run.render_all(
+    wanted,
     pathlib.Path(out),
     settings=render.RenderSettings(image_size=image_size),
     workers=workers,
+    time_limit=time_limit,
+    shard=part,
+    retry=retry,
   )
-  print(f"{out}: {len(found[:limit]) - len(failures)} objects rendered")
+  own = wanted if part is None else part.part(wanted)
+  print(f"{out}: {len(own) - len(failures)} objects rendered")
   for uid, reason in failures.items():
-    print(f"  {uid}: skipped, {reason}")
+    print(f"  {uid}: in quarantine, {reason}")
 
 
 def build_data(

@@ -1,12 +1,9 @@
-import dataclasses
 import json
-import os
 import re
 
 import fake_objects
 import numpy as np
 import pytest
-import trimesh
 
 from data_pipeline import pixels, render
 from data_pipeline.renders import rendered_object
@@ -111,42 +108,6 @@ def test_cameras_are_orbits_and_clusters():
   assert not np.allclose(others.camera_to_world, cameras.camera_to_world)
 
 
-def test_a_run_skips_broken_and_finished_objects(tmp_path):
-  ball = trimesh.creation.icosphere(subdivisions=2)
-  good = fake_objects.thing(
-    fake_objects.write_mesh(tmp_path / "in" / "good.obj", ball)
-  )
-  (tmp_path / "in" / "bad.obj").write_text("f 1 2 3\n")
-  bad = fake_objects.thing(tmp_path / "in" / "bad.obj")
-  out = tmp_path / "out"
-  (out / ".leftover").mkdir(parents=True)
-  settings = dataclasses.replace(_SMALL, image_size=16)
-  failures = render.render_all([bad, good], out, settings=settings, workers=1)
-  assert list(failures) == ["bad.obj"]
-  assert "bad.obj" in failures["bad.obj"]
-  names = {path.name for path in out.iterdir()}
-  assert names == {good.id, "settings.json"}
-
-  before = os.stat(out / good.id / "meta.json").st_mtime_ns
-  assert not render.render_all([good], out, settings=settings, workers=1)
-  assert os.stat(out / good.id / "meta.json").st_mtime_ns == before
-
-  with pytest.raises(ValueError, match=r"image_size=96: .* rendered with 16"):
-    render.render_all([good], out, settings=_SMALL, workers=1)
-  with pytest.raises(ValueError, match="workers=0"):
-    render.render_all([good], out, settings=settings, workers=0)
-
-
-def test_the_time_limit_leaves_nothing(tmp_path):
-  path = fake_objects.write_painted_box(tmp_path / "box.obj")
-  settings = dataclasses.replace(_SMALL, time_limit=0.01)
-  with pytest.raises(TimeoutError, match="needs more than 0.01 s"):
-    render.render_object(
-      fake_objects.thing(path), tmp_path / "out" / "box", settings=settings
-    )
-  assert not list((tmp_path / "out").iterdir())
-
-
 @pytest.mark.parametrize(
   ("field", "value"),
   [
@@ -159,7 +120,6 @@ def test_the_time_limit_leaves_nothing(tmp_path):
     ("distance", 1.0),
     ("distance", 8.0),
     ("supersampling", 0),
-    ("time_limit", 0.0),
   ],
 )
 def test_bad_settings_are_named(field, value):

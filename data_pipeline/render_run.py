@@ -1,0 +1,178 @@
+"""Rendering many objects: in parallel, resumable, whatever the files hold.
+
+Any of a million downloaded models may be broken, may run forever or may take
+its process with it. Each object therefore has a time limit and a process to
+kill, and what failed is written down and not tried again:
+
+  quarantine*.jsonl   uid and reason, a line an object; one file a worker
+  settings.json       what all objects were rendered with
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import pebble
+import tqdm
+
+from data_pipeline import objects, render, shards
+
+# Objects that wait for a free process; more would only cost memory.
+_WAITING = 2
+
+
+def render_all(
+  things: Sequence[objects.Object],
+  out: pathlib.Path,
+  *,
+  settings: render.RenderSettings,
+  workers: int,
+  time_limit: float = 300.0,
+  shard: shards.Shard | None = None,
+  retry: bool = False,
+) -> dict[str, str]:
+  """Renders every object into `out/<id>/`, in parallel processes.
+
+  Objects that have a folder or are in quarantine are skipped, so an
+  interrupted run is resumed by repeating it. Machines that share `out` each
+  take a shard.
+
+  Args:
+    things: What to render; the same on all machines.
+    out: Folder to create or complete. It remembers its settings.
+    settings: Cameras and looks.
+    workers: Number of processes.
+    time_limit: Seconds for one object, after which its process is killed.
+    shard: The part of `things` to render; None: all.
+    retry: Tries again what is in quarantine.
+
+  Returns:
+    The uids of this part's objects in quarantine, with the reason.
+
+  Raises:
+    ValueError: `out` holds renders of other settings, there is no worker, or
+      no time.
+  """
+  for name, value in {"workers": workers, "time_limit": time_limit}.items():
+    if value <= 0:
+      raise ValueError(f"{name}={value}: must be above 0")
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  _check_same_settings(out / "settings.json", settings)
+  own = things if shard is None else shard.part(things)
+  _remove_leftovers(out, {thing.id for thing in own})
+  suffix = "" if shard is None else f"-{shard.name}"
+  quarantine = out / f"quarantine{suffix}.jsonl"
+  if retry:
+    quarantine.unlink(missing_ok=True)
+  known = _read_quarantine(out)
+  failures = {t.uid: known[t.uid] for t in own if t.uid in known}
+  done = {path.name for path in out.iterdir()}
+  todo = [t for t in own if t.id not in done and t.uid not in failures]
+  with tqdm.tqdm(total=len(todo), unit="object", smoothing=0.02) as progress:
+    for thing, reason in _render_each(
+      todo, out, settings=settings, workers=workers, time_limit=time_limit
+    ):
+      if reason is not None:
+        failures[thing.uid] = reason
+        with quarantine.open("a", encoding="utf-8") as file:
+          row = {"uid": thing.uid, "reason": reason}
+          file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        progress.write(f"skipped {thing.uid}: {reason}")
+      progress.update()
+  return failures
+
+
+def _render_each(
+  todo: Sequence[objects.Object],
+  out: pathlib.Path,
+  *,
+  settings: render.RenderSettings,
+  workers: int,
+  time_limit: float,
+) -> Iterator[tuple[objects.Object, str | None]]:
+  """Each object as it ends, and why it failed."""
+  # Forking would copy the locks of jax's threads.
+  context = multiprocessing.get_context("spawn")
+  remaining, running = iter(todo), {}
+  with pebble.ProcessPool(max_workers=workers, context=context) as pool:
+    try:
+      while True:
+        while len(running) < workers * (1 + _WAITING):
+          thing = next(remaining, None)
+          if thing is None:
+            break
+          future = pool.schedule(
+            render.render_object,
+            args=(thing, out / thing.id),
+            kwargs={"settings": settings},
+            timeout=time_limit,
+          )
+          running[future] = thing
+        if not running:
+          return
+        ended, _ = concurrent.futures.wait(
+          running, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        for future in ended:
+          reason = _reason(future.exception(), time_limit)
+          yield running.pop(future), reason
+    finally:
+      # Interrupted: what is under way is done again next time.
+      pool.stop()
+
+
+def _reason(error: BaseException | None, time_limit: float) -> str | None:
+  """Why an object failed, in words."""
+  if error is None:
+    return None
+  if isinstance(error, concurrent.futures.TimeoutError):
+    return (
+      f"needs more than {time_limit:g} s; raise time_limit or simplify the "
+      "model"
+    )
+  if isinstance(error, pebble.ProcessExpired):
+    return f"its process died with exit code {error.exitcode}"
+  return f"{type(error).__name__}: {error}"
+
+
+def _remove_leftovers(out: pathlib.Path, own: set[str]) -> None:
+  """Removes what killed processes left of these objects (`files.replacing`)."""
+  for partial in out.glob(".*/"):
+    if partial.name[1:].rpartition(".")[0] in own:
+      shutil.rmtree(partial)
+
+
+def _read_quarantine(out: pathlib.Path) -> dict[str, str]:
+  """Reasons by uid, from the files of all workers."""
+  found = {}
+  for path in sorted(out.glob("quarantine*.jsonl")):
+    for line in path.read_text(encoding="utf-8").splitlines():
+      try:
+        row = json.loads(line)
+      except json.JSONDecodeError:
+        continue  # the last line of a killed worker: its object is tried again
+      found[row["uid"]] = row["reason"]
+  return found
+
+
+def _check_same_settings(
+  path: pathlib.Path, settings: render.RenderSettings
+) -> None:
+  """Writes the settings beside the renders, or compares them."""
+  # Through JSON, which makes lists of tuples.
+  wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+  if not path.exists():
+    path.write_text(json.dumps(wanted, indent=1))
+    return
+  found = json.loads(path.read_text())
+  for field in wanted:
+    if found.get(field) != wanted[field]:
+      raise ValueError(
+        f"{field}={wanted[field]}: {path.parent} was rendered with "
+        f"{found.get(field)}; use that, or another folder"
+      )

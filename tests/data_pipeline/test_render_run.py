@@ -1,0 +1,136 @@
+"""Many objects, some of which would stop a lesser run."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+
+import fake_objects
+import pytest
+import trimesh
+
+from data_pipeline import render, render_run, shards
+
+_TINY = render.RenderSettings(image_size=16, orbits=1, clusters=0, variants=1)
+
+
+@pytest.fixture
+def make(tmp_path):
+  """Makes objects: a ball, a file that is no model, one that never ends."""
+
+  def of(kind, name):
+    path = tmp_path / "in" / f"{name}.obj"
+    if kind == "ball":
+      fake_objects.write_mesh(path, trimesh.creation.icosphere(subdivisions=1))
+    path.parent.mkdir(exist_ok=True)
+    if kind == "broken":
+      path.write_text("f 1 2 3\n")
+    if kind == "endless":
+      os.mkfifo(path)  # reading it waits for a writer
+    return fake_objects.thing(path)
+
+  return of
+
+
+def run(things, out, **options):
+  return render_run.render_all(
+    things, out, **{"settings": _TINY, "workers": 1, **options}
+  )
+
+
+def test_what_fails_is_put_in_quarantine_and_what_is_done_is_kept(
+  make, tmp_path
+):
+  things = [make("broken", "bad"), make("missing", "gone"), make("ball", "a")]
+  out = tmp_path / "out"
+  (out / f".{things[2].id}.leftover").mkdir(parents=True)
+  (out / ".of-another-worker.x").mkdir()
+  failures = run(things, out)
+  assert list(failures) == ["bad.obj", "gone.obj"]
+  assert "bad.obj" in failures["bad.obj"]
+  assert "No such file" in failures["gone.obj"]
+  names = {path.name for path in out.iterdir()}
+  assert names == {
+    things[2].id,
+    "settings.json",
+    "quarantine.jsonl",
+    ".of-another-worker.x",
+  }
+  with (out / "quarantine.jsonl").open("a") as file:
+    file.write('{"uid": "a.o')  # a worker was killed here
+
+  before = (out / things[2].id / "meta.json").stat().st_mtime_ns
+  kept = (out / "quarantine.jsonl").read_text()
+  assert run(things, out) == failures
+  assert (out / things[2].id / "meta.json").stat().st_mtime_ns == before
+  assert (out / "quarantine.jsonl").read_text() == kept
+
+  make("ball", "gone")
+  assert list(run(things, out, retry=True)) == ["bad.obj"]
+  assert (out / things[1].id).is_dir()
+
+
+def test_an_object_that_never_ends_is_killed(make, tmp_path):
+  things = [make("endless", "e"), make("ball", "a")]
+  failures = run(things, tmp_path / "out", time_limit=20.0, workers=2)
+  assert failures == {
+    "e.obj": "needs more than 20 s; raise time_limit or simplify the model"
+  }
+  assert (tmp_path / "out" / things[1].id).is_dir()
+
+
+def test_an_object_that_kills_its_process_stops_nobody_else(make, tmp_path):
+  things = [make("endless", "e"), make("ball", "a")]
+
+  def kill_its_reader():
+    with open(things[0].model, "w"):  # opens when the worker reads
+      (worker,) = multiprocessing.active_children()
+      assert worker.pid is not None
+      os.kill(worker.pid, signal.SIGKILL)
+
+  killer = threading.Thread(target=kill_its_reader)
+  killer.start()
+  failures = run(things, tmp_path / "out")
+  killer.join()
+  assert list(failures) == ["e.obj"]
+  assert "died with exit code -9" in failures["e.obj"]
+  assert (tmp_path / "out" / things[1].id).is_dir()
+
+
+def test_machines_share_a_folder(make, tmp_path):
+  things = [make("ball", f"o{i}") for i in range(2)] + [make("broken", "bad")]
+  out = tmp_path / "out"
+  (out / f".{things[1].id}.x").mkdir(parents=True)  # the other is at work
+  first = run(things, out, shard=shards.Shard(index=0, count=2))
+  assert list(first) == ["bad.obj"]
+  names = {path.name for path in out.iterdir()}
+  assert names == {
+    things[0].id,
+    f".{things[1].id}.x",
+    "settings.json",
+    "quarantine-00000-of-00002.jsonl",
+  }
+  # One machine that does everything knows what the parts found out.
+  assert list(run(things, out)) == ["bad.obj"]
+  assert json.loads((out / names_of_quarantine(out)).read_text())["uid"] == (
+    "bad.obj"
+  )
+
+
+def names_of_quarantine(out):
+  (path,) = out.glob("quarantine*")
+  return path.name
+
+
+def test_wrong_options_are_named(make, tmp_path):
+  things = [make("ball", "a")]
+  (tmp_path / "out").mkdir()
+  with pytest.raises(ValueError, match="workers=0"):
+    run(things, tmp_path / "out", workers=0)
+  with pytest.raises(ValueError, match="time_limit=0"):
+    run(things, tmp_path / "out", time_limit=0.0)
+  run([], tmp_path / "out")
+  other = render.RenderSettings(image_size=32)
+  with pytest.raises(ValueError, match=r"image_size=32: .* rendered with 16"):
+    run(things, tmp_path / "out", settings=other)
