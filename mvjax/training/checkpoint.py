@@ -112,6 +112,24 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def complete(
+  config: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+  """A config written by an older version, with the fields it did not know.
+
+  Args:
+    config: Sections of fields, as a checkpoint's record has them.
+    defaults: Likewise, of `configs.base`; a new field's value there is what
+      older versions did.
+  """
+  return {
+    name: {**part, **config.get(name, {})}
+    if isinstance(part, Mapping)
+    else config.get(name, part)
+    for name, part in (dict(config) | dict(defaults)).items()
+  }
+
+
 def check_resumable(
   record: Mapping[str, Any],
   *,
@@ -121,7 +139,7 @@ def check_resumable(
   """Checks that a run may go on from a checkpoint.
 
   Args:
-    record: What the checkpoint says.
+    record: What the checkpoint says, its config made whole by `complete`.
     config: The config of the new process.
     fingerprint: The data of the new process.
 

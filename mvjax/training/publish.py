@@ -70,7 +70,7 @@ def publish(
   with checkpoint.Checkpoints(folder, keep=1, writes=False) as checkpoints:
     if checkpoints.latest is None:
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
-    description = checkpoints.record()
+    description = record.of_newest(checkpoints)
     config = ml_collections.ConfigDict(description["config"])
     stream = loop.open_streams(config)["main"]
     task = registry.make(config, workdir=workdir, stream=stream)
