@@ -14,8 +14,9 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 # What does not change what is trained, so that a run may resume with others:
-# sections that only sampling reads, and single fields.
-FREE_SECTIONS = frozenset({"image_model", "sample"})
+# sections that only sampling reads or that place it on devices, and single
+# fields.
+FREE_SECTIONS = frozenset({"image_model", "mesh", "sample"})
 FREE_FIELDS = frozenset(
   {
     *(
@@ -163,7 +164,7 @@ def check_resumable(
 
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config without what only sampling reads."""
+  """The config without its free sections."""
   return {
     name: part for name, part in config.items() if name not in FREE_SECTIONS
   }
