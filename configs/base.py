@@ -105,6 +105,22 @@ def get_config() -> ml_collections.ConfigDict:
       b2=0.999,
     )
   )
+  # Devices by axis, see `mvjax.parallel.mesh`. In each of the two groups one
+  # may be -1: what is left.
+  config.mesh = ml_collections.ConfigDict(
+    dict(
+      # Devices of a slice that share the examples of a batch.
+      data=-1,
+      # Likewise, and each with a part of the parameters only.
+      fsdp=1,
+      # Devices that share the views of an example, when there are fewer
+      # examples than devices.
+      view=1,
+      # Slices (TPU) or hosts (GPU), in the same roles.
+      dcn_data=-1,
+      dcn_fsdp=1,
+    )
+  )
   config.train = ml_collections.ConfigDict(
     dict(
       # Updates in all.

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from mvjax.nn import joint_views, layers
+from mvjax.parallel import logical
 
 # Finite, so that a fully masked row gives a mean instead of NaN.
 MASKED = -1e9
@@ -108,18 +109,19 @@ class Attention(nn.Module):
     context = x if context is None else context
 
     def project(name: str, tokens: Array) -> Array:
-      tokens = nn.Dense(channels, use_bias=False, dtype=self.dtype, name=name)(
-        tokens
-      )
+      tokens = layers.Dense(
+        channels, use_bias=False, dtype=self.dtype, name=name
+      )(tokens)
       return tokens.reshape(*tokens.shape[:2], self.num_heads, -1)
 
+    # Every device asks for its own tokens, and sees all of their context.
     y = attention(
       project("to_q", x),
-      project("to_k", context),
-      value=project("to_v", context),
+      logical.constrain(project("to_k", context), "batch"),
+      value=logical.constrain(project("to_v", context), "batch"),
       mask=mask,
     )
-    return nn.Dense(channels, dtype=self.dtype, name="to_out_0")(
+    return layers.Dense(channels, dtype=self.dtype, name="to_out_0")(
       y.reshape(x.shape)
     )
 
@@ -134,7 +136,7 @@ class FeedForward(nn.Module):
     """Returns the transformed tokens, before any residual."""
     channels = x.shape[-1]
     x = GatedUnit(4 * channels, dtype=self.dtype, name="net_0")(x)
-    return nn.Dense(channels, dtype=self.dtype, name="net_2")(x)
+    return layers.Dense(channels, dtype=self.dtype, name="net_2")(x)
 
 
 class GatedUnit(nn.Module):
@@ -146,7 +148,7 @@ class GatedUnit(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l f"]:
     """Returns the gated values."""
-    x = nn.Dense(2 * self.features, dtype=self.dtype, name="proj")(x)
+    x = layers.Dense(2 * self.features, dtype=self.dtype, name="proj")(x)
     values, gates = jnp.split(x, 2, axis=-1)
     return values * nn.gelu(gates, approximate=False)
 
@@ -228,7 +230,7 @@ class SpatialTransformer(nn.Module):
 
     def project(name: str, maps: Array, *, zero: bool) -> Array:
       if self.use_linear_projection:
-        return nn.Dense(
+        return layers.Dense(
           c,
           dtype=self.dtype,
           kernel_init=layers.kernel_initializer(zero=zero),

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mvjax.nn import layers
+from mvjax.parallel import logical
 
 
 class ResnetBlock(nn.Module):
@@ -44,9 +45,9 @@ class ResnetBlock(nn.Module):
     y = nn.silu(norm("norm1")(x))
     y = layers.Conv(self.features, dtype=self.dtype, name="conv1")(y)
     if time_embedding is not None:
-      shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")(
-        nn.silu(time_embedding)
-      )
+      shift = layers.Dense(
+        self.features, dtype=self.dtype, name="time_emb_proj"
+      )(nn.silu(time_embedding))
       y = y + shift[:, None, None, :]
     y = nn.silu(norm("norm2")(y))
     y = layers.Conv(
@@ -60,7 +61,7 @@ class ResnetBlock(nn.Module):
         dtype=self.dtype,
         name="conv_shortcut",
       )(x)
-    return x + y
+    return logical.constrain(x + y, "batch")
 
 
 class Downsample(nn.Module):

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from mvjax import geometry
 from mvjax.nn import bilinear
+from mvjax.parallel import logical
 
 # The object lies inside the ball of this radius at the origin.
 _RADIUS = 1.0
@@ -226,7 +227,7 @@ def _level(camera, size, *, num_points, offsets):
     jnp.meshgrid(jnp.arange(width), jnp.arange(height)), -1
   ).reshape(1, 1, pixels, 1, 1, 2)
   forward = camera.camera_to_world[..., None, :3, 2]
-  return LevelFeatures(
+  level = LevelFeatures(
     positions=jnp.where(
       own[..., None], grid.astype(jnp.float32), by_point(positions)
     ),
@@ -235,6 +236,7 @@ def _level(camera, size, *, num_points, offsets):
     depths=distances * (directions * forward).sum(-1, keepdims=True),
     view_rays=by_point(view_rays),
   )
+  return jax.tree.map(lambda x: logical.constrain(x, "batch", "view"), level)
 
 
 def _unit(vectors: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:

@@ -29,6 +29,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from mvjax.nn import attention, bilinear, camera_features, layers
+from mvjax.parallel import logical
 
 
 class Kernels(NamedTuple):
@@ -181,7 +182,7 @@ class EpipolarConsistencyBlock(nn.Module):
     level = features.levels[height, width]
     b, v = level.visible.shape[:2]
     frequencies = 1 + 2 * self.num_frequencies
-    dense = functools.partial(nn.Dense, dtype=self.dtype)
+    dense = functools.partial(layers.Dense, dtype=self.dtype)
     kernels = functools.partial(
       _AttentionKernels, self.width, head_dim=self.head_dim, dtype=self.dtype
     )
@@ -198,6 +199,9 @@ class EpipolarConsistencyBlock(nn.Module):
     rays = camera_features.harmonics(level.rays, self.num_frequencies)
     tokens = maps.reshape(b, v, height * width, self.width)
     tokens = tokens + dense(self.width, use_bias=False, name="ray_proj")(rays)
+    # Every device asks for its own views, and sees the maps of all.
+    maps = logical.constrain(maps, "batch")
+    tokens = logical.constrain(tokens, "batch", "view")
     see = functools.partial(
       _see,
       maps=maps,
@@ -280,7 +284,8 @@ class _Kernel(nn.Module):
     """Returns the kernel."""
     initializer = layers.kernel_initializer(zero=False)
     shape = in_features, self.features
-    return self.param("kernel", initializer, shape).astype(self.dtype)
+    kernel = self.param("kernel", initializer, shape)
+    return logical.whole(kernel.astype(self.dtype))
 
 
 def _see(

@@ -5,12 +5,17 @@ Parameters are float32 whatever the compute `dtype` is; norms compute in
 float32 and return the compute dtype.
 """
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from mvjax.parallel import logical
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -67,6 +72,14 @@ def _as_product(x: Array, kernel: Array, *, padding: Padding) -> Array:
   return jnp.matmul(jnp.concatenate(copies, axis=-1), weights)
 
 
+def _matmul(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
+  return jax.lax.dot_general(x, logical.whole(kernel), *args, **kwargs)
+
+
+# Flax's, with a kernel that is gathered from all devices for its use.
+Dense = functools.partial(nn.Dense, dot_general=_matmul)
+
+
 class Conv(nn.Module):
   """Square convolution with bias.
 
@@ -100,7 +113,7 @@ class Conv(nn.Module):
       padding = ((padding, padding), (padding, padding))
     y = conv2d(
       x.astype(self.dtype),
-      jnp.asarray(kernel, self.dtype),
+      logical.whole(jnp.asarray(kernel, self.dtype)),
       strides=(self.stride, self.stride),
       padding=padding,
     )
@@ -180,8 +193,8 @@ class Embedder(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n e"]:
     """Returns the embedded vectors."""
-    x = nn.Dense(self.features, dtype=self.dtype, name="linear_1")(x)
-    return nn.Dense(
+    x = Dense(self.features, dtype=self.dtype, name="linear_1")(x)
+    return Dense(
       self.features,
       dtype=self.dtype,
       kernel_init=kernel_initializer(zero=self.zero_init),

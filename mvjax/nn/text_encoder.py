@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mvjax.nn import attention, layers
+from mvjax.parallel import logical
 
 
 class TextEncoder(nn.Module):
@@ -123,7 +124,7 @@ class Embeddings(nn.Module):
       dtype=self.dtype,
       name="position_embedding",
     )(jnp.arange(ids.shape[1]))
-    return tokens + positions[None]
+    return logical.constrain(tokens + positions[None], "batch")
 
 
 class Layers(nn.Module):
@@ -147,7 +148,7 @@ class Layers(nn.Module):
         dtype=self.dtype,
         name=f"layers_{i}",
       )
-      states.append(layer(states[-1]))
+      states.append(logical.constrain(layer(states[-1]), "batch"))
     return states
 
 
@@ -186,7 +187,7 @@ class CausalAttention(nn.Module):
     b, n, d = x.shape
 
     def project(name: str) -> Array:
-      y = nn.Dense(d, dtype=self.dtype, name=name)(x)
+      y = layers.Dense(d, dtype=self.dtype, name=name)(x)
       return y.reshape(b, n, self.num_heads, -1)
 
     y = attention.attention(
@@ -195,7 +196,9 @@ class CausalAttention(nn.Module):
       value=project("v_proj"),
       mask=jnp.tri(n, dtype=bool)[None, None],
     )
-    return nn.Dense(d, dtype=self.dtype, name="out_proj")(y.reshape(x.shape))
+    return layers.Dense(d, dtype=self.dtype, name="out_proj")(
+      y.reshape(x.shape)
+    )
 
 
 class FeedForward(nn.Module):
@@ -208,9 +211,9 @@ class FeedForward(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """Returns the transformed tokens."""
-    y = nn.Dense(self.features, dtype=self.dtype, name="fc1")(x)
+    y = layers.Dense(self.features, dtype=self.dtype, name="fc1")(x)
     y = ACTIVATIONS[self.activation](y)
-    return nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(y)
+    return layers.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(y)
 
 
 def quick_gelu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:

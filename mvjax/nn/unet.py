@@ -29,6 +29,7 @@ from mvjax.nn import (
   joint_views,
   layers,
 )
+from mvjax.parallel import logical
 
 Cameras = camera_features.CameraFeatures | joint_views.JointViews
 
@@ -102,6 +103,8 @@ class UNet(nn.Module):
       time_embedding += embed(zero_init=True, name="camera_embedding")(
         numbers.reshape(-1, numbers.shape[-1])
       )
+    time_embedding = logical.constrain(time_embedding, "batch")
+    text = logical.constrain(text, "batch")
 
     x = layers.Conv(widths[0], dtype=self.dtype, name="conv_in")(x)
     skips = [x]
@@ -240,7 +243,7 @@ class Block(nn.Module):
     if self.num_heads is None:
       return x
     joint = isinstance(cameras, joint_views.JointViews)
-    return attention.SpatialTransformer(
+    x = attention.SpatialTransformer(
       self.num_heads,
       norm_num_groups=self.norm_num_groups,
       use_linear_projection=self.use_linear_projection,
@@ -248,13 +251,15 @@ class Block(nn.Module):
       dtype=self.dtype,
       name=f"attentions_{i}",
     )(x, text, cameras if joint else None)
+    return logical.constrain(x, "batch")
 
   def _see_views(self, x: Array, time_embedding: Array, cameras: Any) -> Array:
     if self.epipolar is None or cameras is None:
       return x
-    return epipolar.EpipolarConsistencyBlock(
+    x = epipolar.EpipolarConsistencyBlock(
       **self.epipolar, dtype=self.dtype, name="epipolar"
     )(x, time_embedding, cameras)
+    return logical.constrain(x, "batch")
 
 
 class DownBlock(Block):

@@ -210,7 +210,7 @@ class PixelAttention(nn.Module):
     )(x).reshape(n, h * w, 1, c)
 
     def project(name: str, tokens: Array) -> Array:
-      return nn.Dense(c, dtype=self.dtype, name=name)(tokens)
+      return layers.Dense(c, dtype=self.dtype, name=name)(tokens)
 
     y = attention.attention(
       project("to_q", y), project("to_k", y), value=project("to_v", y)

@@ -14,8 +14,9 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 # What does not change what is trained, so that a run may resume with others:
-# sections that only sampling reads, and single fields.
-FREE_SECTIONS = frozenset({"image_model", "sample"})
+# sections that only sampling reads or that place it on devices, and single
+# fields.
+FREE_SECTIONS = frozenset({"image_model", "mesh", "sample"})
 FREE_FIELDS = frozenset(
   {
     *(
@@ -112,6 +113,24 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def complete(
+  config: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+  """A config written by an older version, with the fields it did not know.
+
+  Args:
+    config: Sections of fields, as a checkpoint's record has them.
+    defaults: Likewise, of `configs.base`; a new field's value there is what
+      older versions did.
+  """
+  return {
+    name: {**part, **config.get(name, {})}
+    if isinstance(part, Mapping)
+    else config.get(name, part)
+    for name, part in (dict(config) | dict(defaults)).items()
+  }
+
+
 def check_resumable(
   record: Mapping[str, Any],
   *,
@@ -121,7 +140,7 @@ def check_resumable(
   """Checks that a run may go on from a checkpoint.
 
   Args:
-    record: What the checkpoint says.
+    record: What the checkpoint says, its config made whole by `complete`.
     config: The config of the new process.
     fingerprint: The data of the new process.
 
@@ -145,7 +164,7 @@ def check_resumable(
 
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config without what only sampling reads."""
+  """The config without its free sections."""
   return {
     name: part for name, part in config.items() if name not in FREE_SECTIONS
   }

@@ -6,7 +6,6 @@ been. Order inside the loop: samples of the old state, save if due, only then
 take the batch, then step.
 """
 
-import functools
 import os
 import pathlib
 import signal
@@ -18,15 +17,15 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mvjax import compilation
+from mvjax.parallel import mesh as meshes
 from mvjax.training import (
   checkpoint,
   data,
   metrics,
-  optimizer,
   precompute,
+  program,
   record,
   state,
   validation,
@@ -63,7 +62,9 @@ def train(
       os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     )
   compilation.enable_cache()
-  validation.check_devices(config, jax.local_device_count())
+  validation.check_cpu_devices(config, jax.local_device_count())
+  mesh = meshes.make(config.mesh)
+  validation.check_devices(config, mesh)
 
   streams = open_streams(config)
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
@@ -73,7 +74,7 @@ def train(
   with checkpoints, StopSignal() as stop:
     journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
     task = registry.make(config, workdir=workdir, stream=streams["main"])
-    run = Run(config, task)
+    run = program.Run(config, task, mesh=mesh)
     train_state = run.restore(checkpoints)
     record.write_description(workdir, config)
     iterators = {
@@ -99,7 +100,7 @@ def train(
 
 
 def _loop(
-  run: "Run",
+  run: program.Run,
   train_state: state.TrainState,
   iterators: Mapping[str, Iterator[data.Batch]],
   *,
@@ -134,7 +135,7 @@ def _loop(
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
     journal.positions[kind] += 1
-    train_state, values = run.steps[kind](train_state, example, run.frozen)
+    train_state, values = run.step(kind, train_state, example)
     step += 1
     writer.push(step, values)
   save()
@@ -142,62 +143,6 @@ def _loop(
     writer.image("train", step, run.draw(train_state, example))
   print(f"finished at step {step}", flush=True)
   return train_state
-
-
-class Run:
-  """A task compiled for the devices: replicated state, batches in rows.
-
-  Attributes:
-    config: The run's config.
-    frozen: The task's frozen arrays, on all devices.
-    steps: Jitted step per kind of batch; the state is donated.
-  """
-
-  def __init__(self, config: ml_collections.ConfigDict, task: Any):
-    self.config, self._task = config, task
-    devices = jax.local_device_count()
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
-    self._replicated = NamedSharding(mesh, PartitionSpec())
-    self._rows = NamedSharding(mesh, PartitionSpec("data"))
-    self._optimizer = optimizer.make_optimizer(
-      config.optimizer, config.train.steps
-    )
-    self.frozen = jax.device_put(task.frozen, self._replicated)
-    self.steps = {
-      kind: jax.jit(
-        state.make_step(
-          loss,
-          self._optimizer,
-          seed=config.seed,
-          ema_limit=config.train.ema_decay,
-        ),
-        donate_argnums=0,
-        out_shardings=self._replicated,
-      )
-      for kind, loss in task.losses.items()
-    }
-
-  def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
-    """The newest state of the run, or one at step 0."""
-    create = jax.jit(
-      functools.partial(state.create, optimizer=self._optimizer),
-      out_shardings=self._replicated,
-    )
-    fresh = create(self._task.params)
-    return fresh if checkpoints.latest is None else checkpoints.load(fresh)
-
-  def put(self, batch: data.Batch) -> data.Batch:
-    """A loader batch on the devices."""
-    return jax.device_put(self._task.prepare(batch), self._rows)
-
-  def draw(self, train_state: state.TrainState, example: Any) -> np.ndarray:
-    """A sheet of samples of the averaged weights."""
-    # One device: the others would only repeat its work.
-    arrays = jax.device_put(
-      (train_state.ema, self.frozen, example), jax.local_devices()[0]
-    )
-    images, columns = self._task.draw(*arrays)
-    return metrics.tile(images, columns)
 
 
 def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:

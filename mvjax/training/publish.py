@@ -11,7 +11,8 @@ import ml_collections
 import numpy as np
 
 from mvjax.models import conversion
-from mvjax.training import checkpoint, data, loop, record
+from mvjax.parallel import mesh as meshes
+from mvjax.training import checkpoint, data, loop, program, record
 from mvjax.training.tasks import registry
 from mvjax.weights import write
 
@@ -70,11 +71,12 @@ def publish(
   with checkpoint.Checkpoints(folder, keep=1, writes=False) as checkpoints:
     if checkpoints.latest is None:
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
-    description = checkpoints.record()
+    description = record.of_newest(checkpoints)
     config = ml_collections.ConfigDict(description["config"])
     stream = loop.open_streams(config)["main"]
     task = registry.make(config, workdir=workdir, stream=stream)
-    trained = loop.Run(config, task).restore(checkpoints)
+    run = program.Program(config, task, mesh=meshes.single())
+    trained = checkpoints.load(run.state)
   task.write(
     jax.device_get(trained.ema),
     jax.device_get(task.frozen),

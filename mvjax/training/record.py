@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from configs import base
 from mvjax.training import checkpoint
 
 FILE = "training.json"
@@ -39,7 +40,7 @@ class Journal:
     self.positions = dict.fromkeys(fingerprint, 0)
     first_step = 0
     if checkpoints.latest is not None:
-      before = checkpoints.record()
+      before = of_newest(checkpoints)
       checkpoint.check_resumable(
         before, config=self._config, fingerprint=self._fingerprint
       )
@@ -77,6 +78,13 @@ class Journal:
     """Whether this process has used up its minutes (0: never)."""
     elapsed = time.monotonic() - self._began
     return bool(max_minutes) and elapsed > 60 * max_minutes
+
+
+def of_newest(checkpoints: checkpoint.Checkpoints) -> dict[str, Any]:
+  """The record of the newest checkpoint, with the fields of today's config."""
+  found = checkpoints.record()
+  defaults = as_json(base.get_config())
+  return found | {"config": checkpoint.complete(found["config"], defaults)}
 
 
 def read(folder: str) -> dict[str, Any]:

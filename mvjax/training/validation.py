@@ -1,6 +1,9 @@
 """Checks of a config that need no data and no compilation."""
 
 import ml_collections
+from jax.sharding import AbstractMesh, Mesh
+
+from mvjax.parallel import mesh as meshes
 
 TASKS = ("vae", "image", "multiview")
 SOURCES = ("renders", "synthetic")
@@ -19,6 +22,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _one_of("data.source", config.data.source, SOURCES),
     _one_of("optimizer.schedule", adam.schedule, SCHEDULES),
     *_model_rules(config),
+    *((False, problem) for problem in meshes.problems(config.mesh)),
   ]
   for name in ("steps", "batch_size", "checkpoint_minutes", "keep"):
     rules.append(
@@ -74,13 +78,38 @@ def validate(config: ml_collections.ConfigDict) -> None:
     raise ValueError("config: " + "; ".join(broken))
 
 
-def check_devices(config: ml_collections.ConfigDict, devices: int) -> None:
-  """Checks that batches divide over the devices."""
-  if config.train.batch_size % devices:
+def check_devices(
+  config: ml_collections.ConfigDict, mesh: Mesh | AbstractMesh
+) -> None:
+  """Checks that batches divide over the devices of a mesh.
+
+  Raises:
+    ValueError: naming the field.
+  """
+  size, views = config.train.batch_size, config.data.num_views
+  groups = mesh.shape["data"] * mesh.shape["fsdp"]
+  across = mesh.shape["view"]
+  if size % groups:
     raise ValueError(
-      f"config: train.batch_size={config.train.batch_size} does not divide "
-      f"over {devices} devices; choose a multiple"
+      f"config: train.batch_size={size} does not divide over {groups} devices "
+      "(mesh.data x mesh.fsdp); choose a multiple"
     )
+  whole = size % (groups * across) == 0
+  if not whole and (size != groups or views % across):
+    raise ValueError(
+      f"config: mesh.view={across} does not divide what each of the {groups} "
+      f"groups of devices has, {size // groups} examples of {views} views: "
+      f"choose train.batch_size={groups * across}, or {groups} with a divisor "
+      "of data.num_views"
+    )
+
+
+def check_cpu_devices(config: ml_collections.ConfigDict, devices: int) -> None:
+  """Checks that the process has the devices that the config asks for.
+
+  Raises:
+    ValueError: something used jax before the config could set them.
+  """
   wanted = config.train.cpu_devices
   if wanted and wanted != devices:
     raise ValueError(

@@ -1,9 +1,12 @@
 """Checkpoints keep what they were given and refuse what does not fit."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base
 from mvjax.training import checkpoint, record
 from tests.training import small
 
@@ -63,3 +66,26 @@ def test_a_constant_rate_may_run_longer_and_a_cosine_may_not():
     else:
       with pytest.raises(ValueError, match="train.steps=8"):
         check(before, config, data)
+
+
+def test_a_field_that_an_old_run_did_not_know_had_its_default():
+  """Whole fields only: a new entry of a mapping is another architecture."""
+  config = record.as_json(small.config("vae"))
+  defaults = record.as_json(base.get_config())
+  old = json.loads(json.dumps(config))
+  for section, field in (("train", "keep"), ("optimizer", "b1")):
+    del old[section][field]
+  del old["schedule"]
+  old["epipolar"]["points"] = {"mid_block": 4}
+  whole = checkpoint.complete(old, defaults)
+  assert whole["epipolar"]["points"] == {"mid_block": 4}
+  described = {"config": whole, "data": {}}
+
+  def check(**adam):
+    new = config | {"optimizer": config["optimizer"] | adam}
+    new["epipolar"] = old["epipolar"]
+    checkpoint.check_resumable(described, config=new, fingerprint={})
+
+  check()
+  with pytest.raises(ValueError, match="optimizer.b1=0.9 .now 0.5"):
+    check(b1=0.5)

@@ -1,6 +1,7 @@
 """Configs: every problem at once, and no misspelt field."""
 
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from configs import nano
 from mvjax.training import validation
@@ -45,7 +46,28 @@ def test_configs_are_locked():
     nano.get_config("vae").train.batch_sise = 4
 
 
+def mesh(*sizes):
+  axes = ("data", "fsdp", "view")
+  return AbstractMesh(sizes, axes, axis_types=(AxisType.Auto,) * 3)
+
+
 def test_batches_must_divide_over_devices():
+  config = small.config("multiview")  # 2 examples of 4 views
+  for sizes in ((2, 1, 1), (1, 2, 1), (1, 2, 4), (1, 1, 2)):
+    validation.check_devices(config, mesh(*sizes))
+  for sizes, message in {
+    (4, 1, 1): "batch_size=2 does not divide over 4",
+    (1, 2, 3): "mesh.view=3 does not divide",
+    (1, 1, 4): "mesh.view=4 does not divide .* 2 examples of 4 views",
+  }.items():
+    with pytest.raises(ValueError, match=message):
+      validation.check_devices(config, mesh(*sizes))
+
+
+def test_mesh_sizes_are_among_the_violations():
   config = small.config("vae")
-  with pytest.raises(ValueError, match="batch_size=2"):
-    validation.check_devices(config, 4)
+  with config.unlocked():
+    config.mesh.fsdp = -1
+    config.train.batch_size = 0
+  with pytest.raises(ValueError, match="mesh.fsdp=-1: only one.*batch_size=0"):
+    validation.validate(config)

@@ -1,0 +1,94 @@
+"""Names for the axes of arrays, and where a mesh puts them.
+
+A network says what an axis is, not where it lies: `constrain(x, "batch")`.
+Inside `mesh.use` a compiled program then keeps that axis divided between the
+devices; outside, and on one device, nothing happens. Networks need to know no
+more about parallelism than this module.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+from jax.sharding import AbstractMesh, PartitionSpec
+from jaxtyping import Array
+
+# Mesh axes that may divide an axis, in this order. Examples go over all
+# devices; if there are fewer examples than devices, `view` is left over, and
+# divides the views of an example.
+AXES: Mapping[str, tuple[str, ...]] = {
+  "batch": ("data", "fsdp", "view"),
+  "view": ("view",),
+  "parameter": ("fsdp",),
+}
+
+
+def constrain(x: Array, *names: str | None) -> Array:
+  """The same array, divided between devices as its named axes say.
+
+  Args:
+    x: of a traced program.
+    names: keys of `AXES`, for the first axes; the others, and those named
+      None, are whole on every device.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if not _divides(mesh):
+    return x
+  return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh.shape))
+
+
+def whole(x: Array) -> Array:
+  """The same array, whole on every device: a parameter where it is used.
+
+  How its gradient is divided is left to the compiler, which then sums it up in
+  parts.
+  """
+  return _gathered(x) if _divides(jax.sharding.get_abstract_mesh()) else x
+
+
+@jax.custom_vjp
+def _gathered(x: Array) -> Array:
+  return constrain(x)
+
+
+_gathered.defvjp(
+  lambda x: (constrain(x), None), lambda _, gradient: (gradient,)
+)
+
+
+def _divides(mesh: AbstractMesh) -> bool:
+  return not mesh.empty and mesh.size > 1
+
+
+def spec(
+  names: Sequence[str | None], shape: Sequence[int], sizes: Mapping[str, int]
+) -> PartitionSpec:
+  """Where the axes of an array lie.
+
+  Each mesh axis goes to the first axis of the array that may have it and that
+  it divides; where there is none, the array is repeated along it.
+
+  Args:
+    names: keys of `AXES` or None, for the first axes of the array.
+    shape: of the array.
+    sizes: of the mesh axes; those of size 1 are left out.
+
+  Raises:
+    ValueError: an unknown name, or more names than axes.
+  """
+  unknown = {name for name in names if name is not None} - AXES.keys()
+  if unknown or len(names) > len(shape):
+    raise ValueError(
+      f"axes {tuple(names)} for an array of {tuple(shape)}: give each axis "
+      f"None or one of {', '.join(AXES)}"
+    )
+  free = {axis for axis, size in sizes.items() if size > 1}
+  parts = []
+  for name, length in zip(names, shape, strict=False):
+    taken = []
+    for axis in AXES.get(name, ()):
+      if axis in free and length % sizes[axis] == 0:
+        taken.append(axis)
+        free.remove(axis)
+        length //= sizes[axis]
+    parts.append(tuple(taken) if len(taken) > 1 else (taken or [None])[0])
+  return PartitionSpec(*parts)

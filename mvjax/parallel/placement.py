@@ -1,0 +1,79 @@
+"""Host arrays to arrays on a mesh, where each process holds its own part."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from mvjax.parallel import logical, rules
+
+
+def abstract(tree: Any, shardings: Any) -> Any:
+  """Shapes of a tree of arrays, or of shapes, with their places."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    tree,
+    shardings,
+  )
+
+
+def place(tree: Any, shardings: Any) -> Any:
+  """Puts arrays that every process has whole; each device takes its part."""
+
+  def put(leaf, sharding):
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      whole.shape, sharding, lambda index: whole[index]
+    )
+
+  return jax.tree.map(put, tree, shardings)
+
+
+def rows(mesh: Mesh, batch_size: int) -> list[int]:
+  """The examples of a batch that this process's devices need, in order."""
+  sharding = NamedSharding(
+    mesh, logical.spec(("batch",), (batch_size,), mesh.shape)
+  )
+  parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+  return sorted({row for (part,) in parts for row in range(batch_size)[part]})
+
+
+def place_batch(
+  batch: Any, mesh: Mesh, *, batch_size: int, held: Sequence[int]
+) -> Any:
+  """Puts a batch of which this process has the rows `held`.
+
+  Args:
+    batch: arrays whose first axis is that of the rows held.
+    mesh: of all processes.
+    batch_size: rows of all processes together.
+    held: from `rows`.
+  """
+  position = {row: place for place, row in enumerate(held)}
+
+  def put(leaf, sharding):
+    def part(index):
+      chosen = range(batch_size)[index[0]]
+      first = position[chosen[0]]
+      return leaf[(slice(first, first + len(chosen)), *index[1:])]
+
+    shape = batch_size, *leaf.shape[1:]
+    return jax.make_array_from_callback(shape, sharding, part)
+
+  whole = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (batch_size, *leaf.shape[1:]), leaf.dtype
+    ),
+    batch,
+  )
+  return jax.tree.map(put, batch, rules.batch_shardings(whole, mesh))
+
+
+def replicated(tree: Any, mesh: Mesh) -> Any:
+  """The arrays of a tree whole on every device."""
+  everywhere = NamedSharding(mesh, jax.P())
+  return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
