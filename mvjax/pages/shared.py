@@ -56,7 +56,7 @@ def format_number(value: float | int | None) -> str:
     return "–"
   if isinstance(value, int):
     return str(value)
-  digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 4
+  digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4
   return f"{value:.{digits}f}"
 
 
