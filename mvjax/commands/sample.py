@@ -79,5 +79,4 @@ def sample_views(
     if reconstruct:
       reconstruction.reconstruct(wanted.out, settings=reconstruction.Settings())
   finally:  # Some assets may have failed; the others are worth a look.
-    page = site.build(wanted.out)
-    print(f"{page}: open it in a browser")
+    site.announce(site.build(wanted.out))

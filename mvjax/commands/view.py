@@ -30,4 +30,4 @@ def view_results(out: str, port: int, serve: bool) -> None:
   if serve:
     server.serve(pathlib.Path(out), port)
   else:
-    print(f"{page}: open it in a browser")
+    site.announce(page)

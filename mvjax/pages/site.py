@@ -3,6 +3,7 @@
 import base64
 import os
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 
 import tqdm
@@ -37,6 +38,14 @@ def build(
   out = pathlib.Path(out)
   entries = write_pages(results.read_all(out), root=out, metrics=metrics)
   return index.write(out, entries, title=out.resolve().name)
+
+
+def announce(page: pathlib.Path) -> None:
+  """Prints where the index is and how to open it."""
+  print(
+    f"pages: open {page.resolve().as_uri()} in a browser, or serve them on "
+    f"127.0.0.1:\n  python launch.py view --out={shlex.quote(str(page.parent))}"
+  )
 
 
 def write_pages(
