@@ -11,6 +11,9 @@ def add(commands) -> None:
   view.add_argument(
     "--out", required=True, help="--out of `sample`: folder of result folders"
   )
+  view.add_argument(
+    "--metrics", help="consistency.json of `evaluate`: figures to sort by"
+  )
   view.add_argument("--port", type=int, default=8000, help="0: any free one")
   view.add_argument(
     "--serve",
@@ -20,13 +23,14 @@ def add(commands) -> None:
   )
 
 
-def view_results(out: str, port: int, serve: bool) -> None:
+def view_results(out: str, metrics: str | None, port: int, serve: bool) -> None:
   """Writes the result pages of a folder and serves them on 127.0.0.1."""
   import pathlib
 
-  from mvjax.pages import server, site
+  from mvjax.pages import results, server, site
 
-  page = site.build(out)
+  figures = results.read_metrics(metrics, out) if metrics else None
+  page = site.build(out, metrics=figures)
   if serve:
     server.serve(pathlib.Path(out), port)
   else:

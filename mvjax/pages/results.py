@@ -113,6 +113,37 @@ def read(folder: pathlib.Path) -> Result:
   )
 
 
+def read_metrics(
+  report: str | os.PathLike, out: str | os.PathLike
+) -> dict[str, dict[str, float | None]]:
+  """What `evaluate consistency` found out about the results in a folder.
+
+  Args:
+    report: its consistency.json.
+    out: the folder of the results.
+
+  Returns:
+    Figures by the name of the result's folder.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no such report, or says nothing of this folder.
+  """
+  path = pathlib.Path(report)
+  if not path.is_file():
+    raise FileNotFoundError(f"metrics={path}: there is no such file")
+  methods = _read_json(path).get("methods", {}).values()
+  folders = {str(m.get("folder")): m.get("assets") for m in methods}
+  for folder, assets in folders.items():
+    if assets and pathlib.Path(folder).resolve() == pathlib.Path(out).resolve():
+      return assets
+  raise ValueError(
+    f"metrics={path}: has no figures of the assets in {out}, only of "
+    f"{', '.join(folders) or 'nothing'}; give the consistency.json of "
+    "`evaluate consistency`"
+  )
+
+
 def with_metrics(
   result: Result, metrics: Mapping[str, float | int | None]
 ) -> Result:
@@ -159,7 +190,8 @@ def _sampling_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
   """Seconds of a sample, if compilation is not among them."""
   if "seconds_of_batch" not in sample or sample.get("includes_compilation"):
     return {}
-  seconds = sum(sample["seconds_of_batch"].values())
+  parts = sample["seconds_of_batch"].items()
+  seconds = sum(value for part, value in parts if part != "compile")
   return {"seconds to sample": seconds / sample["batch_size"]}
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     chromium.open_result(driver, chromium.as_url(page))
     content = driver.get_screenshot_as_png()
   with Image.open(io.BytesIO(content)) as picture:
-    picture.convert("RGB").save(out, optimize=True)
+    picture.convert("RGB").quantize(256).save(out, optimize=True)
   print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 import reading
 
-from mvjax.pages import shared, site
+from mvjax.pages import results, shared, site
 
 _EVIL = "</title></textarea><script>alert('1')</script><img src=x onerror=y>"
 _VENDORED = pathlib.Path(shared.__file__).parents[1] / "assets/model_viewer"
@@ -131,6 +131,35 @@ def test_the_index_lists_results_with_all_metrics(tmp_path, write):
   assert cards["a sofa seed 0"][keys["mvc"]] == "0.25"
   assert keys["tsed"] not in cards["a sofa seed 0"]
   assert "PSNR on its views (dB)" in keys
+
+
+def test_figures_of_evaluate_are_shown(tmp_path, write):
+  folder = write()
+  report = tmp_path / "consistency.json"
+  methods = {
+    "other": {"folder": str(tmp_path / "other"), "assets": {folder.name: {}}},
+    "ours": {
+      "folder": str(tmp_path / "x" / ".." / "out"),
+      "assets": {folder.name: {"mvc": 0.125, "tsed": None}},
+    },
+  }
+  report.write_text(json.dumps({"methods": methods}))
+  metrics = results.read_metrics(report, tmp_path / "out")
+  page = _build(tmp_path / "out", metrics=metrics)[folder.name]
+  cells = dict(zip(page.text("th"), page.text("td"), strict=True))
+  assert (cells["mvc"], cells["tsed"]) == ("0.1250", "–")
+  with pytest.raises(ValueError, match="no figures of the assets in .*third"):
+    results.read_metrics(report, tmp_path / "third")
+  with pytest.raises(FileNotFoundError, match="metrics=.*no such file"):
+    results.read_metrics(tmp_path / "none.json", tmp_path / "out")
+
+
+def test_making_programs_is_no_cost_of_a_sample(tmp_path, write):
+  seconds = {"denoise": 6.0, "compile": 90.0}
+  folder = write(record={"seconds_of_batch": seconds, "batch_size": 3})
+  page = _build(tmp_path / "out")[folder.name]
+  cells = dict(zip(page.text("th"), page.text("td"), strict=True))
+  assert cells["seconds to sample"] == "2.00"
 
 
 def test_pages_tell_the_present_state(tmp_path, write):
