@@ -1,12 +1,14 @@
 # Two targets for newcomers: `make demo` and `make test`. They share a virtual
 # environment, .venv, which is made the first time; `make test-parity` has one of
-# its own, .venv-parity, with PyTorch (2 GB).
+# its own, .venv-parity, with PyTorch (2 GB); `make test-browser` needs Chromium.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
+BROWSER := .browser
+DEMO := out/demo
 
-.PHONY: demo test test-parity lint format clean
+.PHONY: demo test test-parity test-browser screenshot lint format clean
 
 $(VENV)/.installed: requirements.txt requirements-core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,15 +24,28 @@ $(PARITY)/.installed: requirements-parity.txt requirements-core.txt
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
 	touch $@
 
-demo: $(VENV)/.installed  ## text -> consistent views, from the nano weights
-	$(BIN)/python launch.py sample --config=configs/nano.py \
-	  --prompt="a red leather sofa" --views=4 --out=out/demo
+$(BROWSER)/.installed: $(VENV)/.installed-dev requirements-browser.txt \
+		tests/browser/install.py
+	$(BIN)/pip install --quiet -r requirements-browser.txt
+	$(BIN)/python tests/browser/install.py $(BROWSER)
+	touch $@
+
+demo: $(VENV)/.installed  ## text -> views -> GLB and its page, nano weights
+	$(BIN)/python launch.py sample --config=configs/nano.py --reconstruct \
+	  --prompt="a red leather sofa" --views=8 --out=$(DEMO)
 
 test: $(VENV)/.installed-dev  ## every fast test, Python only
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-parity: $(PARITY)/.installed  ## live comparison with today's PyTorch diffusers
 	$(PARITY)/bin/python -m pytest tests/parity
+
+test-browser: $(BROWSER)/.installed  ## pages in Chromium, assets in the validator
+	$(BIN)/python -m pytest tests/browser
+
+screenshot: demo $(BROWSER)/.installed  ## docs/figures/page.png
+	$(BIN)/python tests/browser/screenshot.py \
+	  $(DEMO)/a-red-leather-sofa-0/index.html docs/figures/page.png
 
 lint: $(VENV)/.installed-dev  ## style, types, spelling
 	$(BIN)/ruff check .
@@ -43,4 +58,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PARITY) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(BROWSER) .pytest_cache .ruff_cache

@@ -11,6 +11,7 @@ import sys
 from mvjax.commands import (
   data,
   evaluate,
+  figure,
   flags,
   models,
   reconstruct,
@@ -50,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
   sample.add(commands)
   reconstruct.add(commands)
   evaluate.add(commands)
+  figure.add(commands)
   view.add(commands)
   return parser
 

@@ -21,6 +21,12 @@ _HEADER = """\
 `mvjax/assets/clip_bpe/` holds the byte-pair vocabulary of OpenAI's CLIP, from
 the distribution of OpenCLIP. Copyright (c) 2021 OpenAI.
 
+## model-viewer: [Apache-2.0](mvjax/assets/model_viewer/LICENSE)
+
+`mvjax/assets/model_viewer/` holds Google's `<model-viewer>` as built by its
+authors, with three.js, lit, gainmap-js and fflate inside; their licences are
+beside it. Result pages carry a copy.
+
 # Credits for the 3D objects
 
 Models in `checkpoints/`, pictures in the documentation and every render that

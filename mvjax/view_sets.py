@@ -116,9 +116,9 @@ def open_set(
   folders = sorted(
     child
     for child in path.iterdir()
-    if child.is_dir() and not child.name.startswith(".") and _pictures(child)
+    if child.is_dir() and not child.name.startswith(".") and pictures(child)
   )
-  found = [*folders, *_pictures(path)]
+  found = [*folders, *pictures(path)]
   if not found:
     raise ValueError(
       f"{path} holds no views: expected a folder for each prompt with "
@@ -171,19 +171,20 @@ def take(views: Views, chosen: Sequence[int]) -> Views:
   return Views(**jax.tree.map(lambda x: np.asarray(x)[index], fields))
 
 
-def _is_asset(folder: pathlib.Path) -> bool:
-  """Whether the folder itself is one asset, not a folder of assets."""
-  return (folder / "transforms.json").is_file() or any(
-    folder.glob("view_*.png")
-  )
-
-
-def _pictures(folder: pathlib.Path) -> list[pathlib.Path]:
+def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The pictures in a folder that may be views, by name."""
   return sorted(
     file
     for file in folder.iterdir()
     if file.suffix.lower() in _SUFFIXES
     and not file.name.startswith((".", *_NOT_VIEWS))
+  )
+
+
+def _is_asset(folder: pathlib.Path) -> bool:
+  """Whether the folder itself is one asset, not a folder of assets."""
+  return (folder / "transforms.json").is_file() or any(
+    folder.glob("view_*.png")
   )
 
 
@@ -199,7 +200,7 @@ def _open_picture(file: pathlib.Path) -> Asset:
 
 
 def _open_folder(folder: pathlib.Path) -> Asset:
-  camera, files = None, sorted(folder.glob("view_*.png")) or _pictures(folder)
+  camera, files = None, sorted(folder.glob("view_*.png")) or pictures(folder)
   poses = folder / "transforms.json"
   content = [b""]
   if poses.is_file():

@@ -17,6 +17,7 @@ COMMANDS = (
   ["sample"],
   ["evaluate", "retrieval"],
   ["evaluate", "retrieval-prompts"],
+  ["figure"],
   ["view"],
 )
 
@@ -79,7 +80,7 @@ def test_overrides_reach_the_config(monkeypatch):
 
 
 def test_rows_of_a_picture_must_have_a_label(run, capsys, tmp_path):
-  assert run("view", "folder", f"--out={tmp_path}/a.png") == 2
+  assert run("figure", "folder", f"--out={tmp_path}/a.png") == 2
   assert "LABEL=FOLDER" in capsys.readouterr().err
 
 

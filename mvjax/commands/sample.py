@@ -51,14 +51,32 @@ def add(commands) -> None:
   work.add_argument("--image_size", type=int, help="pixels of a view's side")
   work.add_argument("--batch_size", type=int, help="samples at a time")
   work.add_argument("--dtype", help="float32, bfloat16, float16")
+  work.add_argument(
+    "--reconstruct",
+    action="store_true",
+    help="make an asset (GLB, PLY) of every sample, as `reconstruct` does",
+  )
 
 
-def sample_views(config: config_dict.ConfigDict, **options) -> None:
+def sample_views(
+  config: config_dict.ConfigDict, reconstruct: bool, **options
+) -> None:
   """Draws views of one object for every prompt and seed."""
   from mvjax import compilation
   from mvjax.generation import request, run
+  from mvjax.pages import site
+  from mvjax.reconstruction import run as reconstruction
 
   compilation.enable_cache()
   image_model = {f"image_{k}": v for k, v in config.image_model.items()}
   defaults = {**config.sample, **image_model}
-  run.generate(config, request.make_request(defaults, options))
+  wanted = request.make_request(defaults, options)
+  if reconstruct:  # Refused before hours of sampling.
+    request.validate(wanted)
+    reconstruction.check_number(len(request.cameras(wanted).intrinsics))
+  run.generate(config, wanted)
+  try:
+    if reconstruct:
+      reconstruction.reconstruct(wanted.out, settings=reconstruction.Settings())
+  finally:  # Some assets may have failed; the others are worth a look.
+    site.announce(site.build(wanted.out))

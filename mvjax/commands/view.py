@@ -1,24 +1,37 @@
-"""`launch.py view`: pictures of sample runs."""
+"""`launch.py view`: result pages, for this machine only."""
+
+import argparse
 
 from mvjax.commands import flags
 
 
 def add(commands) -> None:
   """Adds `view`."""
-  view = flags.command(commands, "view", compare_runs)
+  view = flags.command(commands, "view", view_results)
   view.add_argument(
-    "rows", nargs="+", metavar="LABEL=FOLDER", help="--out of `sample` runs"
+    "--out", required=True, help="--out of `sample`: folder of result folders"
   )
-  view.add_argument("--out", required=True, help="PNG file to write")
-  view.add_argument("--seed", type=int, default=0)
-  view.add_argument("--views", type=int, default=4, help="shown per sample")
+  view.add_argument(
+    "--metrics", help="consistency.json of `evaluate`: figures to sort by"
+  )
+  view.add_argument("--port", type=int, default=8000, help="0: any free one")
+  view.add_argument(
+    "--serve",
+    action=argparse.BooleanOptionalAction,
+    default=True,
+    help="on 127.0.0.1; otherwise the pages are only written",
+  )
 
 
-def compare_runs(rows: list[str], out: str, seed: int, views: int) -> None:
-  """One picture: prompts by columns, runs of `sample` by rows."""
-  from mvjax.generation import figure
+def view_results(out: str, metrics: str | None, port: int, serve: bool) -> None:
+  """Writes the result pages of a folder and serves them on 127.0.0.1."""
+  import pathlib
 
-  pairs = [row.partition("=")[::2] for row in rows]
-  if not all(label and folder for label, folder in pairs):
-    raise ValueError(f"rows={rows}: each must be LABEL=FOLDER")
-  figure.compare(dict(pairs), out, seed=seed, views=views)
+  from mvjax.pages import results, server, site
+
+  figures = results.read_metrics(metrics, out) if metrics else None
+  page = site.build(out, metrics=figures)
+  if serve:
+    server.serve(pathlib.Path(out), port)
+  else:
+    site.announce(page)

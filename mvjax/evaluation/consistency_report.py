@@ -122,6 +122,7 @@ def evaluate(
       "num_images": sum(asset.num_views for asset in assets),
       "views": sorted({asset.num_views for asset in assets}),
       "figures": {},
+      "assets": {},
     }
     for label, assets in sets.items()
   }
@@ -134,6 +135,8 @@ def evaluate(
         assets = _some(assets, settings.holdout_limit)
       rows = _measure(name, assets, tools=tools, label=label, out=out)
       methods[label]["figures"] |= _estimates(rows, assets)
+      for asset, row in zip(assets, rows, strict=True):
+        methods[label]["assets"].setdefault(asset.name, {}).update(row)
   for label, assets in sets.items():
     figures = methods[label]["figures"] | cost.figures(assets)
     methods[label]["figures"] = {k: v.to_json() for k, v in figures.items()}

@@ -94,6 +94,14 @@ def view_words(camera: geometry.Camera) -> list[str]:
   return [f"{view_groups.view_word(pose)} view" for pose in poses]
 
 
+def directions(camera: geometry.Camera) -> list[tuple[float, float]]:
+  """Azimuth in [0, 360) and elevation of every camera's place, in degrees."""
+  x, y, z = np.asarray(camera.camera_to_world, np.float64)[:, :3, 3].T
+  azimuth = np.round(np.rad2deg(np.arctan2(y, x)), 3) % 360
+  elevation = np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+  return [(float(a), float(e)) for a, e in zip(azimuth, elevation, strict=True)]
+
+
 def orbit_order(camera: geometry.Camera) -> list[int] | None:
   """Views of one orbit in order of azimuth; None if they are none."""
   poses = np.asarray(camera.camera_to_world)

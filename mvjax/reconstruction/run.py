@@ -232,6 +232,12 @@ def turntable(camera: geometry.Camera) -> geometry.Camera:
   )
 
 
+def check_number(views: int) -> None:
+  """Raises ValueError if there are too few views for an asset."""
+  if views < _FEWEST_VIEWS:
+    raise ValueError(f"{views} views: reconstruction needs {_FEWEST_VIEWS}")
+
+
 def as_json(settings: Settings) -> dict[str, Any]:
   """The settings as JSON values, those of a part as `part.name`."""
   chosen = {}
@@ -252,8 +258,7 @@ def _read(thing: view_sets.Asset) -> view_sets.Views:
 def _checked(views: view_sets.Views) -> view_sets.Views:
   """Square views with masks and a background."""
   number, height, width, _ = views.image.shape
-  if number < _FEWEST_VIEWS:
-    raise ValueError(f"{number} views: reconstruction needs {_FEWEST_VIEWS}")
+  check_number(number)
   if height != width:
     raise ValueError(f"views of {width}x{height} pixels: must be square")
   views = view_sets.with_masks(views)

@@ -89,6 +89,10 @@ def test_figures_and_their_floor(folders):
   assert value(report, "bad", "warp_error") == pytest.approx(0.3, abs=0.01)
   assert report["methods"]["bad"]["num_assets"] == 3
   assert report["methods"][lib.FLOOR]["num_assets"] == 4
+  assets = report["methods"]["bad"]["assets"]
+  assert list(assets) == ["ball-0", "ball-1", "ball-2"]
+  mean = np.mean([figures["mvc"] for figures in assets.values()])
+  assert mean == pytest.approx(value(report, "bad", "mvc"))
   assert report["notes"] == [] and report["masks"] == "true alpha"
   table = lib.format_report(report)
   assert "ground truth" in table and "mvc above floor ↓" in table

@@ -1,0 +1,24 @@
+"""`launch.py figure`: one picture of several sample runs."""
+
+from mvjax.commands import flags
+
+
+def add(commands) -> None:
+  """Adds `figure`."""
+  figure = flags.command(commands, "figure", compare_runs)
+  figure.add_argument(
+    "rows", nargs="+", metavar="LABEL=FOLDER", help="--out of `sample` runs"
+  )
+  figure.add_argument("--out", required=True, help="PNG file to write")
+  figure.add_argument("--seed", type=int, default=0)
+  figure.add_argument("--views", type=int, default=4, help="shown per sample")
+
+
+def compare_runs(rows: list[str], out: str, seed: int, views: int) -> None:
+  """One picture: prompts by columns, runs of `sample` by rows."""
+  from mvjax.generation import figure
+
+  pairs = [row.partition("=")[::2] for row in rows]
+  if not all(label and folder for label, folder in pairs):
+    raise ValueError(f"rows={rows}: each must be LABEL=FOLDER")
+  figure.compare(dict(pairs), out, seed=seed, views=views)

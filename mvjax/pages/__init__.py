@@ -1,0 +1,1 @@
+"""Result pages: folders of samples as offline HTML."""
