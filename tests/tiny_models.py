@@ -15,6 +15,8 @@ from mvjax.training import components
 WORDS = ["a red leather sofa", "a blue wooden chair", "front side back view"]
 LATENT_SIZE = 8
 IMAGE_SIZE = 16
+# Points on a ray, by place of an epipolar block.
+PLACES = {"mid_block": 2, "up_blocks_0": 2, "up_blocks_1": 3}
 
 
 @functools.cache
@@ -26,7 +28,7 @@ def folders(home: pathlib.Path) -> dict[str, str]:
   return {name: str(path) for name, path in paths.items()}
 
 
-def write(home, *, seed, multiview=False, prediction="epsilon"):
+def write(home, *, seed, multiview=False, prediction="epsilon", places=PLACES):
   """Writes a folder with the writer that training uses."""
   autoencoder = vae.VAE(
     block_out_channels=(8, 16),
@@ -56,7 +58,7 @@ def write(home, *, seed, multiview=False, prediction="epsilon"):
   )
   if multiview:
     config = epipolar_mv.component_config(
-      {"mid_block": 2, "up_blocks_0": 2, "up_blocks_1": 3},
+      places,
       block_out_channels=network.block_out_channels,
       width=16,
       head_dim=8,

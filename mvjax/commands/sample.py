@@ -49,7 +49,9 @@ def add(commands) -> None:
   work.add_argument("--image_lora", help="LoRA file for the second")
   work.add_argument("--lora_scale", type=float, help="how much of them")
   work.add_argument("--image_size", type=int, help="pixels of a view's side")
-  work.add_argument("--batch_size", type=int, help="samples at a time")
+  work.add_argument(
+    "--batch_size", type=int, help="samples at a time on a device"
+  )
   work.add_argument("--dtype", help="float32, bfloat16, float16")
   work.add_argument(
     "--reconstruct",

@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from mvjax import geometry, sampling, scores
 from mvjax.generation import request as requests
 from mvjax.generation import viewpoints
 from mvjax.models import bridge, loading
+from mvjax.parallel import mesh as meshes
+from mvjax.parallel import placement
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +37,8 @@ class Program:
       makes a 2D model of a multi-view one.
     start_fn: jitted (params, shape) to the latents that sampling starts from
       under the noise, or None.
-    decode_fn: jitted (params, latents [v h w c]) to images.
+    decode_fn: jitted (params, latents [b v h w c]) to images.
+    mesh: devices that share a batch of samples.
   """
 
   request: requests.Request
@@ -48,19 +52,37 @@ class Program:
   camera_fn: Callable[..., Any]
   start_fn: Callable[..., Array | None]
   decode_fn: Callable[..., Array]
+  mesh: Mesh
 
 
-def build(request: requests.Request, camera: geometry.Camera) -> Program:
+def build(
+  request: requests.Request,
+  camera: geometry.Camera,
+  *,
+  mesh: Mesh | None = None,
+) -> Program:
   """Loads the models and prepares what all batches share; compiles nothing.
+
+  Args:
+    request: what to make.
+    camera: [v].
+    mesh: devices that share a batch; None: one of them.
 
   Raises:
     ValueError: models that cannot be mixed, or a run their schedule cannot
       make.
     FileNotFoundError: a model folder is not complete.
   """
+  mesh = meshes.single() if mesh is None else mesh
   models = {
     name: _load(request, name, source)
     for name, source in request.sources.items()
+  }
+  models = {
+    name: dataclasses.replace(
+      model, params=placement.everywhere(model.params, mesh)
+    )
+    for name, model in models.items()
   }
   first, *others = models.values()
   for other in others:
@@ -102,6 +124,7 @@ def build(request: requests.Request, camera: geometry.Camera) -> Program:
     camera_fn=first.camera_conditioning,
     start_fn=jax.jit(first.start_latents, static_argnums=1),
     decode_fn=jax.jit(first.decode),
+    mesh=mesh,
   )
 
 
@@ -184,32 +207,40 @@ def draw(
   if "single_view" in scores.MODES[request.score]:
     conditioning["single_view"] = conditioning["multiview"]
     params["single_view"] = params["multiview"]
+  conditioning, keys = placement.by_rows((conditioning, keys), program.mesh)
   jax.block_until_ready(conditioning)
 
   prepared = time.perf_counter()
-  latents = sampling.sample(
-    program.score,
-    params,
-    conditioning=conditioning,
-    steps=program.steps,
-    keys=keys,
-    shape=program.shape,
-    eta=request.eta,
-    start=program.start_fn(first.params, program.shape),
-  )
+  start_latents = program.start_fn(first.params, program.shape)
+  with meshes.use(program.mesh):
+    latents = sampling.sample(
+      program.score,
+      params,
+      conditioning=conditioning,
+      steps=program.steps,
+      keys=keys,
+      shape=program.shape,
+      eta=request.eta,
+      start=start_latents,
+    )
   latents.block_until_ready()
 
   denoised = time.perf_counter()
-  # One asset at a time: the decoder's maps are the largest of all.
-  images = [
-    _to_uint8(program.decode_fn(first.params, asset)) for asset in latents
-  ]
+  # One asset at a time on a device: the decoder's maps are the largest of all.
+  turns = len(latents) // program.mesh.shape["data"]
+  with meshes.use(program.mesh):
+    images = [
+      _to_uint8(program.decode_fn(first.params, latents[turn::turns]))
+      for turn in range(turns)
+    ]
   seconds = {
     "condition": prepared - start,
     "denoise": denoised - prepared,
     "decode": time.perf_counter() - denoised,
   }
-  return np.stack(images), {k: round(v, 3) for k, v in seconds.items()}
+  images = np.stack(images, axis=1)
+  images = images.reshape(-1, *images.shape[2:])
+  return images, {k: round(v, 3) for k, v in seconds.items()}
 
 
 def _conditioning(
@@ -259,7 +290,7 @@ def _conditioning(
 
 
 def _to_uint8(
-  images: Float[Array, "v h w 3"],
-) -> UInt8[np.ndarray, "v h w 3"]:
+  images: Float[Array, "b v h w 3"],
+) -> UInt8[np.ndarray, "b v h w 3"]:
   levels = np.clip(np.asarray(images, np.float32) * 127.5 + 127.5, 0, 255)
   return np.round(levels).astype(np.uint8)

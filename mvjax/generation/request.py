@@ -63,7 +63,7 @@ class Request:
       trained on.
     timestep_spacing: replaces that of the first model's schedule
       (`sampling.timesteps`), or None.
-    batch_size: samples denoised together.
+    batch_size: samples denoised together by a device.
     dtype: type of weights and computation, one of `DTYPES`.
   """
 

@@ -19,6 +19,7 @@ from mvjax import geometry
 from mvjax.generation import joint, samples
 from mvjax.generation import request as requests
 from mvjax.models import loading
+from mvjax.parallel import mesh as meshes
 
 # Fields of a request that do not decide what a sample looks like: where
 # things lie, how work is divided, and what `cameras_sha256` stands for.
@@ -36,7 +37,8 @@ def generate(
   """Writes all samples that are not there yet, see `samples`.
 
   Batches are padded to one size, so the sampler compiles once; a sample does
-  not depend on the others of its batch.
+  not depend on the others of its batch. The process's devices share a batch,
+  and processes share the samples without waiting for each other.
 
   Args:
     config: recorded with every sample.
@@ -54,16 +56,20 @@ def generate(
     samples.Sample(prompt=prompt, seed=seed)
     for prompt in dict.fromkeys(request.prompts)
     for seed in dict.fromkeys(request.seeds)
-  ]
+  ][jax.process_index() :: jax.process_count()]
   missing = [
     sample
     for sample in wanted
     if not samples.is_finished(out, sample, settings=settings)
   ]
   if missing:
-    program = joint.build(request, camera)
+    mesh = meshes.for_samples(len(wanted), len(camera.intrinsics))
+    program = joint.build(request, camera, mesh=mesh)
     record = _record(config, program=program, settings=settings)
-    size = min(request.batch_size, len(wanted))
+    groups = mesh.shape["data"]
+    # Where devices share views, they share those of one sample at a time.
+    most = request.batch_size if mesh.shape["view"] == 1 else 1
+    size = min(most, -(-len(wanted) // groups)) * groups
     with tqdm.tqdm(total=len(missing), unit="sample") as progress:
       for index, batch in enumerate(_batches(missing, size)):
         padded = [*batch, *[batch[-1]] * (size - len(batch))]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mvjax.parallel import logical
 
@@ -78,6 +78,30 @@ def _matmul(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
 
 # Flax's, with a kernel that is gathered from all devices for its use.
 Dense = functools.partial(nn.Dense, dot_general=_matmul)
+
+
+class Embed(nn.Module):
+  """A vector for each id; the table is gathered for its use.
+
+  Attributes:
+    num_embeddings: rows of the table.
+    features: width of a row.
+    dtype: of the vectors.
+  """
+
+  num_embeddings: int
+  features: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+    """Returns the rows of the ids."""
+    initializer = nn.initializers.variance_scaling(
+      1.0, "fan_in", "normal", out_axis=0
+    )
+    shape = self.num_embeddings, self.features
+    table = self.param("embedding", initializer, shape)
+    return jnp.take(logical.whole(table.astype(self.dtype)), ids, axis=0)
 
 
 class Conv(nn.Module):

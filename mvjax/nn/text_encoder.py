@@ -115,10 +115,10 @@ class Embeddings(nn.Module):
   @nn.compact
   def __call__(self, ids: Int[Array, "b n"]) -> Float[Array, "b n d"]:
     """Returns the embedded tokens."""
-    tokens = nn.Embed(
+    tokens = layers.Embed(
       self.vocab_size, self.features, dtype=self.dtype, name="token_embedding"
     )(ids)
-    positions = nn.Embed(
+    positions = layers.Embed(
       self.max_length,
       self.features,
       dtype=self.dtype,

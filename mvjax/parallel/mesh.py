@@ -90,12 +90,39 @@ def single() -> Mesh:
   return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def for_samples(
+  count: int, num_views: int, devices: Sequence[Any] | None = None
+) -> Mesh:
+  """A mesh of this process's devices for samples, which need no `fsdp`.
+
+  Every device gets samples of its own; if there are fewer samples than
+  devices, their views are divided too. Some devices may have nothing to do.
+
+  Args:
+    count: samples that are wanted.
+    num_views: of a sample.
+    devices: of this process; all of them if not given.
+  """
+  devices = jax.local_devices() if devices is None else devices
+  data = max(n for n in _divisors(len(devices)) if n <= count)
+  spare = len(devices) // data
+  view = max(n for n in _divisors(spare) if num_views % n == 0)
+  used = mesh_utils.create_device_mesh(
+    (data, 1, view), devices[: data * view], allow_split_physical_axes=True
+  )
+  return Mesh(used, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
 def use(mesh: Mesh) -> Any:
   """Context in which traced programs see the mesh (`logical.constrain`).
 
   Arrays made inside stay where they would be outside.
   """
   return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def _divisors(number: int) -> list[int]:
+  return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def _fields() -> tuple[tuple[str, ...], tuple[str, ...]]:

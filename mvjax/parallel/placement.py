@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mvjax.parallel import logical, rules
 
@@ -73,7 +74,18 @@ def place_batch(
   return jax.tree.map(put, batch, rules.batch_shardings(whole, mesh))
 
 
-def replicated(tree: Any, mesh: Mesh) -> Any:
-  """The arrays of a tree whole on every device."""
-  everywhere = NamedSharding(mesh, jax.P())
-  return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+def everywhere(tree: Any, mesh: Mesh) -> Any:
+  """Puts a tree of arrays whole on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def by_rows(tree: Any, mesh: Mesh) -> Any:
+  """Puts arrays divided by their first axis, and numbers on every device."""
+
+  def put(leaf):
+    leaf = jnp.asarray(leaf)
+    names = ("batch",) if leaf.ndim else ()
+    found = logical.spec(names, leaf.shape, mesh.shape)
+    return jax.device_put(leaf, NamedSharding(mesh, found))
+
+  return jax.tree.map(put, tree)

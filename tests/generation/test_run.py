@@ -40,7 +40,11 @@ def finished(model_folders, tmp_path_factory):
   build = joint.build
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      joint, "build", lambda *args: programs.append(build(*args)) or programs[0]
+      joint,
+      "build",
+      lambda *args, **kwargs: (
+        programs.append(build(*args, **kwargs)) or programs[0]
+      ),
     )
     before = sampling.sample._cache_size()
     run.generate(CONFIG, request)
@@ -122,7 +126,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
   finished, tmp_path, monkeypatch
 ):
   out = tmp_path / "out"
-  monkeypatch.setattr(joint, "build", lambda *_: finished.program)
+  monkeypatch.setattr(joint, "build", lambda *_, **__: finished.program)
   draw, calls = joint.draw, []
 
   def interrupted(*args, **kwargs):

@@ -1,0 +1,96 @@
+"""A program: steps and samples on several meshes of eight CPU devices.
+
+Writes OUT/results.npz with, for each mesh and batch, loss and gradients of a
+training step and the bytes that a device holds, or sampled views.
+"""
+
+import pathlib
+import sys
+import warnings
+
+import jax
+import numpy as np
+
+from mvjax import compilation
+from mvjax.generation import joint
+from mvjax.generation import request as requests
+from mvjax.parallel import mesh as meshes
+from mvjax.training import loop, program
+from mvjax.training.tasks import registry
+from tests.parallel import small
+
+# (data, fsdp, view) and the examples of a batch: with 8, whole examples lie
+# on a device, with 4 and a view axis the views of an example are divided.
+STEPS = [((1, 1, 1), 8), ((8, 1, 1), 8)]
+STEPS += [((1, 1, 1), 4), ((4, 1, 2), 4), ((2, 2, 2), 4)]
+# Devices and samples; 4 samples have two devices each.
+SAMPLES = [(1, 8), (8, 8), (8, 4)]
+
+
+def main(out: pathlib.Path) -> None:
+  """Runs all of it."""
+  warnings.filterwarnings("ignore", message="text cut")
+  compilation.enable_cache()
+  results = {}
+  for sizes, count in STEPS:
+    for name, value in train_step(out, sizes, count).items():
+      results[f"step {sizes} {count} {name}"] = value
+  for devices, count in SAMPLES:
+    results[f"sample {devices} {count}"] = sample(out, devices, count)
+  np.savez(out / "results.npz", **results)
+
+
+def train_step(out, sizes, count):
+  """Loss and gradients of the first step, and what a device holds."""
+  config = small.config(out / "model", batch_size=count)
+  section = small.mesh_section(config, sizes)
+  mesh = meshes.make(section, jax.devices()[: np.prod(sizes)])
+  stream = loop.open_streams(config)["main"]
+  task = registry.make(config, workdir=out, stream=stream)
+  run = program.Run(config, task, mesh=mesh)
+  state = run.program.start(task.params)
+  batch = run.put(next(stream.start(0)))
+  state, metrics = run.step("main", state, batch)
+  # After one step the first moments are the clipped gradients times 1 - b1.
+  moments = [
+    np.ravel(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
+    if "/mu/" in jax.tree_util.keystr(path, simple=True, separator="/")
+  ]
+  return {
+    "loss": metrics["loss"],
+    "gradient_norm": metrics["gradient_norm"],
+    "gradients": np.concatenate(moments),
+    "state_bytes": held(state),
+    "batch_bytes": held(batch),
+  }
+
+
+def held(tree) -> int:
+  """Bytes of a tree on its first device."""
+  leaves = jax.tree.leaves(tree)
+  return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+
+
+def sample(out, devices, count):
+  """Views [b v h w 3] from `count` seeds."""
+  request = requests.Request(
+    prompts=("a red leather sofa",),
+    seeds=tuple(range(count)),
+    out=str(out / "samples"),
+    multiview=str(out / "model"),
+    image=str(out / "model"),
+    score="mv",
+    steps=2,
+    multiview_guidance=2.0,
+  )
+  camera = requests.cameras(request)
+  views = len(camera.intrinsics)
+  mesh = meshes.for_samples(count, views, jax.devices()[:devices])
+  made = joint.build(request, camera, mesh=mesh)
+  views, _ = joint.draw(made, request.prompts * count, seeds=request.seeds)
+  return views
+
+
+if __name__ == "__main__":
+  main(pathlib.Path(sys.argv[1]))
