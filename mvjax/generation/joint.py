@@ -1,7 +1,6 @@
 """Texts and seeds to views, by the models that a request asks for."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from mvjax import geometry, sampling, scores
+from mvjax import compilation, geometry, sampling, scores
 from mvjax.generation import request as requests
 from mvjax.generation import viewpoints
 from mvjax.models import bridge, loading
@@ -189,12 +188,49 @@ def draw(
     seeds: one per sample.
 
   Returns:
-    The views, and the seconds that each part took (compilation included).
+    The views, and the seconds that each part took. Making programs is a part
+    of its own, 'compile', and in none of the others.
   """
-  request, models = program.request, program.models
-  start = time.perf_counter()
-  keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
-  first = next(iter(models.values()))
+  with compilation.timed() as condition:
+    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+    params, conditioning = _condition(program, prompts, keys=keys)
+    conditioning, keys = placement.by_rows((conditioning, keys), program.mesh)
+    jax.block_until_ready(conditioning)
+  first = next(iter(program.models.values()))
+  with compilation.timed() as denoise:
+    start = program.start_fn(first.params, program.shape)
+    with meshes.use(program.mesh):
+      latents = sampling.sample(
+        program.score,
+        params,
+        conditioning=conditioning,
+        steps=program.steps,
+        keys=keys,
+        shape=program.shape,
+        eta=program.request.eta,
+        start=start,
+      )
+    latents.block_until_ready()
+  # One asset at a time on a device: the decoder's maps are the largest of all.
+  turns = len(latents) // program.mesh.shape["data"]
+  with compilation.timed() as decode, meshes.use(program.mesh):
+    images = [
+      _to_uint8(program.decode_fn(first.params, latents[turn::turns]))
+      for turn in range(turns)
+    ]
+  parts = {"condition": condition, "denoise": denoise, "decode": decode}
+  seconds = {name: part.running for name, part in parts.items()}
+  seconds["compile"] = sum(part.compiling for part in parts.values())
+  images = np.stack(images, axis=1)
+  images = images.reshape(-1, *images.shape[2:])
+  return images, {k: round(v, 3) for k, v in seconds.items()}
+
+
+def _condition(
+  program: Program, prompts: Sequence[str], *, keys: Array
+) -> tuple[dict[str, Any], dict[str, scores.Conditioning]]:
+  """Parameters and conditioning of every score, by its name."""
+  models = program.models
   conditioning = {
     name: _conditioning(program, name, prompts=prompts) for name in models
   }
@@ -204,43 +240,10 @@ def draw(
       fine_noise=bridge.draw_noise(keys, program.shape, program.bridge_factor),
     )
   params = {name: model.params for name, model in models.items()}
-  if "single_view" in scores.MODES[request.score]:
+  if "single_view" in scores.MODES[program.request.score]:
     conditioning["single_view"] = conditioning["multiview"]
     params["single_view"] = params["multiview"]
-  conditioning, keys = placement.by_rows((conditioning, keys), program.mesh)
-  jax.block_until_ready(conditioning)
-
-  prepared = time.perf_counter()
-  start_latents = program.start_fn(first.params, program.shape)
-  with meshes.use(program.mesh):
-    latents = sampling.sample(
-      program.score,
-      params,
-      conditioning=conditioning,
-      steps=program.steps,
-      keys=keys,
-      shape=program.shape,
-      eta=request.eta,
-      start=start_latents,
-    )
-  latents.block_until_ready()
-
-  denoised = time.perf_counter()
-  # One asset at a time on a device: the decoder's maps are the largest of all.
-  turns = len(latents) // program.mesh.shape["data"]
-  with meshes.use(program.mesh):
-    images = [
-      _to_uint8(program.decode_fn(first.params, latents[turn::turns]))
-      for turn in range(turns)
-    ]
-  seconds = {
-    "condition": prepared - start,
-    "denoise": denoised - prepared,
-    "decode": time.perf_counter() - denoised,
-  }
-  images = np.stack(images, axis=1)
-  images = images.reshape(-1, *images.shape[2:])
-  return images, {k: round(v, 3) for k, v in seconds.items()}
+  return params, conditioning
 
 
 def _conditioning(

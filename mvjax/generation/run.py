@@ -5,6 +5,8 @@ import hashlib
 import json
 import pathlib
 import platform
+import resource
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
@@ -71,7 +73,7 @@ def generate(
     most = request.batch_size if mesh.shape["view"] == 1 else 1
     size = min(most, -(-len(wanted) // groups)) * groups
     with tqdm.tqdm(total=len(missing), unit="sample") as progress:
-      for index, batch in enumerate(_batches(missing, size)):
+      for batch in _batches(missing, size):
         padded = [*batch, *[batch[-1]] * (size - len(batch))]
         images, seconds = joint.draw(
           program,
@@ -81,7 +83,7 @@ def generate(
         timing = {
           "seconds_of_batch": seconds,
           "batch_size": size,
-          "includes_compilation": index == 0,
+          "peak_memory_bytes": _peak_memory_bytes(),
         }
         for sample, views in zip(batch, images, strict=False):
           samples.write(
@@ -121,6 +123,15 @@ def _batches(
 ) -> Iterator[Sequence[samples.Sample]]:
   for start in range(0, len(items), size):
     yield items[start : start + size]
+
+
+def _peak_memory_bytes() -> int:
+  """The most that this process has held: of the device, or else in all."""
+  found = jax.local_devices()[0].memory_stats()
+  if found and "peak_bytes_in_use" in found:
+    return int(found["peak_bytes_in_use"])
+  unit = 1 if sys.platform == "darwin" else 1024
+  return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _record(

@@ -36,7 +36,11 @@ def write_set(folder, colours, *, seed):
       picture(colour, rng),
       prompt="a red ball" if colour == RED else "a blue ball",
       seed=i,
-      record={"seconds_of_batch": {"denoise": 6.0}, "batch_size": 3},
+      record={
+        "seconds_of_batch": {"denoise": 5.0, "decode": 1.0, "compile": 9.0},
+        "batch_size": 3,
+        "peak_memory_bytes": 3 * 2**20,
+      },
     )
 
 
@@ -93,6 +97,7 @@ def test_better_pictures_are_nearer(folders, calls):
   assert -1 < good["figures"]["KD-mean"]["value"] < 0.2
   assert good["published"]["KD-mean, subsets"]["size"] == 12
   assert good["figures"]["seconds"]["value"] == 2
+  assert good["figures"]["peak memory (MiB)"]["value"] == 3
   table = image_report.format_report(report)
   assert "24 images of 12 assets" in table and "KD-mean ↓" in table
   assert "give --clip" in table

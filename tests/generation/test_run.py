@@ -86,6 +86,7 @@ def test_every_sample_has_its_folder(finished):
     "a-blue-wooden-chair-0",
     "a-blue-wooden-chair-1",
   }
+  compiling = set()
   for folder in finished.out.iterdir():
     assert pixels(folder).shape == (6, 16, 16, 3)
     assert (folder / "turntable.gif").is_file()
@@ -94,7 +95,12 @@ def test_every_sample_has_its_folder(finished):
     assert record["score_weights"]["multiview"] == [0.3, 0.8]
     assert record["config"] == {"task": "multiview", "width": [1, 2]}
     assert record["versions"]["jax"] == jax.__version__
-    assert record["seconds_of_batch"].keys() >= {"denoise", "decode"}
+    seconds = record["seconds_of_batch"]
+    assert seconds.keys() == {"condition", "denoise", "decode", "compile"}
+    compiling.add(seconds["compile"])
+    assert 2**26 < record["peak_memory_bytes"] < 2**38
+  # Two batches of three: the first one compiled, the second one did not.
+  assert len(compiling) == 2 and min(compiling) == 0
 
 
 def test_samples_differ_by_prompt_and_seed(finished):
