@@ -20,6 +20,10 @@ def add(commands) -> None:
       parser.add_argument("--samples", required=True, help="sample folders")
     else:
       parser.add_argument("--per_name", type=int, default=4)
+  held_out = flags.command(commands, "held-out-prompts", write_held_out_prompts)
+  held_out.add_argument("--dataset", default="runs/data/renders/1.0.0")
+  held_out.add_argument("--per_kind", type=int, default=50)
+  held_out.add_argument("--out", help="file for the prompts")
   _add_evaluate_images(commands)
   _add_evaluate_consistency(commands)
 
@@ -103,6 +107,19 @@ def write_retrieval_prompts(
     dataset, num_names=num_names, per_name=per_name, out=out
   )
   print("\n".join(prompts))
+
+
+def write_held_out_prompts(
+  dataset: str, per_kind: int, out: str | None
+) -> None:
+  """Prompts about objects in materials that no multi-view model saw."""
+  from mvjax.evaluation import held_out_prompts
+
+  prompts = held_out_prompts.held_out_prompts(
+    dataset, per_kind=per_kind, out=out
+  )
+  for kind, texts in prompts.items():
+    print("\n  ".join([f"{len(texts)} pairs {kind}:", *texts]))
 
 
 def evaluate_images(

@@ -12,7 +12,7 @@ def add(commands) -> None:
   sample = flags.command(commands, "sample", sample_views, config=True)
   text = sample.add_argument_group("what to draw")
   text.add_argument("--prompt", help="a text")
-  text.add_argument("--prompts", help="file with one text a line")
+  text.add_argument("--prompts", help="file with one text a line; # comments")
   text.add_argument("--seeds", type=flags.integers, help="such as 0 or 0,1,2")
   text.add_argument("--negative_prompt", help="what guidance leads away from")
   text.add_argument("--out", required=True, help="folder of sample folders")

@@ -162,12 +162,15 @@ def make_request(
 
 
 def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
-  """Different non-empty lines of a text file, in order."""
+  """Different lines of a text file, in order, without empty and # lines."""
   try:
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(f"prompts: cannot read {path}: {error}") from error
-  prompts = dict.fromkeys(line.strip() for line in lines if line.strip())
+  stripped = [line.strip() for line in lines]
+  prompts = dict.fromkeys(
+    line for line in stripped if line and not line.startswith("#")
+  )
   if not prompts:
     raise ValueError(f"prompts: {path} has no text; write one prompt a line")
   return tuple(prompts)

@@ -84,7 +84,7 @@ def test_each_model_is_told_its_own_words(good):
 
 def test_prompts_are_the_different_lines_of_a_file(model_folders, tmp_path):
   path = tmp_path / "prompts.txt"
-  path.write_text("a sofa\n\n  a chair \na sofa\n")
+  path.write_text("# Seats\na sofa\n\n  a chair \n #\na sofa\n")
   request = requests.make_request(
     model_folders, {"prompts": str(path), "out": "out"}
   )
@@ -107,6 +107,6 @@ def test_flags_that_make_no_request(model_folders, flags, message):
 
 def test_an_empty_prompts_file_is_named(model_folders, tmp_path):
   path = tmp_path / "prompts.txt"
-  path.write_text("\n \n")
+  path.write_text("\n \n# a sofa\n")
   with pytest.raises(ValueError, match="has no text"):
     requests.read_prompts(path)
