@@ -64,6 +64,7 @@ class Asset:
 
   Attributes:
     name: unique in its set.
+    source: the folder or data set that it lies in.
     prompt: the text it was made from; the folder's name if nothing tells.
     digest: changes when a picture or a camera does.
     num_views: how many there are.
@@ -73,6 +74,7 @@ class Asset:
   """
 
   name: str
+  source: str
   prompt: str
   digest: str
   num_views: int
@@ -191,6 +193,7 @@ def _is_asset(folder: pathlib.Path) -> bool:
 def _open_picture(file: pathlib.Path) -> Asset:
   return Asset(
     name=file.name,
+    source=str(file.parent),
     prompt=_as_text(file.stem),
     digest=_digest([file.read_bytes()]),
     num_views=1,
@@ -219,6 +222,7 @@ def _open_folder(folder: pathlib.Path) -> Asset:
   content += [file.read_bytes() for file in (*files, *depths)]
   return Asset(
     name=folder.name,
+    source=str(folder.parent),
     prompt=sample.get("prompt") or _as_text(folder.name),
     digest=_digest(content),
     num_views=len(files),
@@ -307,13 +311,20 @@ def _open_data_set(
   records = loader.records(settings)
   version = loader.fingerprint(settings)["source_digest"]
   return [
-    _open_record(records, number, num_views=num_views, version=version)
+    _open_record(
+      records, number, path=path, num_views=num_views, version=version
+    )
     for number in _evenly(len(records), limit)
   ]
 
 
 def _open_record(
-  records: Any, number: int, *, num_views: int | None, version: str
+  records: Any,
+  number: int,
+  *,
+  path: pathlib.Path,
+  num_views: int | None,
+  version: str,
 ) -> Asset:
   """An asset of a record; `records` is indexed again when it is read."""
   record = records[number]
@@ -335,6 +346,7 @@ def _open_record(
 
   return Asset(
     name=name,
+    source=str(path),
     prompt=record["captions"][0].decode(),
     digest=_digest([version.encode(), name.encode(), chosen.tobytes()]),
     num_views=len(chosen),

@@ -131,11 +131,11 @@ def evaluate_images(
 ) -> None:
   """Quality of single views: distances to a reference, text scores."""
   from mvjax import compilation
-  from mvjax.evaluation import image_report, report
+  from mvjax.evaluation import image_report
 
   compilation.enable_cache()
   content = image_report.evaluate(
-    report.parse_labels(samples),
+    _open_sets(samples),
     image_report.Settings(packaged=networks, conventions=resize, **settings),
     out=out,
   )
@@ -147,19 +147,26 @@ def evaluate_consistency(
 ) -> None:
   """Do views show one object: MVC by refit, TSED, warps, with a floor."""
   from mvjax import compilation
-  from mvjax.evaluation import consistency_report, refit, report
-  from mvjax.evaluation import lpips as lpips_lib
+  from mvjax.evaluation import consistency_report, refit
 
   compilation.enable_cache()
-  distance = None
-  if lpips:
-    distance = consistency_report.with_lpips(lpips_lib.fetch_weights())
   content = consistency_report.evaluate(
-    report.parse_labels(samples),
+    _open_sets(samples),
     consistency_report.Settings(**settings),
     tools=consistency_report.Tools(
-      refit=refit.of_field(), folds=folds, lpips=distance
+      refit=refit.of_field(),
+      folds=folds,
+      lpips=consistency_report.with_lpips() if lpips else None,
     ),
     out=out,
   )
   print(consistency_report.format_report(content))
+
+
+def _open_sets(samples: list[str]):
+  """From labels to assets."""
+  from mvjax import view_sets
+  from mvjax.evaluation import report
+
+  folders = report.parse_labels(samples)
+  return {label: view_sets.open_set(path) for label, path in folders.items()}

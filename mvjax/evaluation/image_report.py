@@ -83,12 +83,15 @@ class Settings:
 
 
 def evaluate(
-  samples: Mapping[str, str], settings: Settings, *, out: str | os.PathLike
+  sets: Mapping[str, Sequence[view_sets.Asset]],
+  settings: Settings,
+  *,
+  out: str | os.PathLike,
 ) -> dict[str, Any]:
   """Measures every method and writes `<out>/images.json`.
 
   Args:
-    samples: from the label of a method to its folder.
+    sets: from the label of a method to its assets.
     settings: what to measure.
     out: folder; features of every asset are kept in it and not made again.
 
@@ -97,9 +100,6 @@ def evaluate(
     ValueError: one line about what is wrong with the request or a file.
   """
   out = pathlib.Path(out)
-  sets = {
-    label: view_sets.open_set(source) for label, source in samples.items()
-  }
   reference = view_sets.open_set(
     settings.reference,
     limit=settings.reference_assets,
@@ -115,7 +115,7 @@ def evaluate(
       )
   methods = {
     label: {
-      "folder": str(samples[label]),
+      "folder": assets[0].source,
       "num_assets": len(assets),
       "num_images": sum(asset.num_views for asset in assets),
       "figures": {},
@@ -135,7 +135,7 @@ def evaluate(
         figures, published = figures | more, published | shown
       methods[label]["figures"] |= figures
       methods[label]["published"] |= published
-  text, about_text = _text(settings, samples, sets=sets, kept=kept)
+  text, about_text = _text(settings, sets, kept=kept)
   for label, assets in sets.items():
     methods[label]["figures"] |= text.get(label, {}) | cost.figures(assets)
     methods[label]["figures"] = {
@@ -274,9 +274,8 @@ def _inception_score(
 
 def _text(
   settings: Settings,
-  samples: Mapping[str, str],
-  *,
   sets: Mapping[str, Sequence[view_sets.Asset]],
+  *,
   kept: _Kept,
 ) -> tuple[dict[str, dict[str, bootstrap.Estimate]], str]:
   """How well views show their texts, and which measure that is."""
@@ -294,9 +293,9 @@ def _text(
     return {}, "not measured: give --clip, or a data set of renders"
   references = retrieval.prepare(settings.reference, cache=settings.cache)
   found, count = {}, len(references.names)
-  for label, source in samples.items():
+  for label, assets in sets.items():
     try:
-      result = retrieval.score(source, references)
+      result = retrieval.score(assets, references)
     except ValueError:  # its prompts have none of the names
       continue
     views_each = result["num_views"]

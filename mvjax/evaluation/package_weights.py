@@ -14,8 +14,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from jaxtyping import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,17 @@ def fetch(
     safetensors.numpy.save_file(arrays, converted)
     converted.replace(path)
   return path
+
+
+def load(
+  source: Source, cache: str | os.PathLike | None = None
+) -> dict[str, dict[str, Array]]:
+  """The converted weights by layer and name; fetches them if need be."""
+  params = {}
+  for key, array in safetensors.numpy.load_file(fetch(source, cache)).items():
+    layer, name = key.rsplit("/", 1)
+    params.setdefault(layer, {})[name] = jnp.asarray(array)
+  return params
 
 
 def _download(

@@ -18,9 +18,7 @@ be asked for. Look-alikes are not weeded out.
 
 import collections
 import dataclasses
-import json
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import image_ops, loader
-from mvjax.evaluation import features, nearest_mean, store
+from mvjax import view_sets
+from mvjax.evaluation import features, nearest_mean, resize, store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +63,7 @@ def prepare(
   records = _records(dataset, looks)
   names = [name.strip().casefold() for name in names or ()]
   names = names or frequent_names(records, num_names)
-  params = features.load_weights(features.fetch_weights(cache))
+  params = features.load_weights(cache)
   found = reference_features(
     params, records, names=names, num_views=reference_views
   )
@@ -95,7 +94,7 @@ def evaluate(
   """Retrieval of the names of sampled views by real renders.
 
   Args:
-    samples: folder of sample folders, each with `sample.json` and view files.
+    samples: folder of sample folders.
     dataset: data set of real renders.
     out: JSON file for the result, or None.
     **options: of `prepare`. `names`: the names to tell apart, the most
@@ -110,17 +109,33 @@ def evaluate(
   Raises:
     ValueError: if no sample has one of the names, or a name no renders.
   """
-  report = score(samples, prepare(dataset, **options))
+  report = score(view_sets.open_set(samples), prepare(dataset, **options))
   if out:
     store.write_json(out, report)
   return report
 
 
-def score(samples: str | os.PathLike, references: References) -> dict[str, Any]:
-  """The report of `evaluate`, for prepared references."""
+def score(
+  assets: Sequence[view_sets.Asset], references: References
+) -> dict[str, Any]:
+  """The report of `evaluate` on the assets whose prompt has one of the names.
+
+  Raises:
+    ValueError: if there is none.
+  """
   names = references.names
-  assets = find_samples(samples, names)
-  queries = sample_features(references.params, assets)
+  named = [(asset, find_name(asset.prompt, names)) for asset in assets]
+  assets = [asset for asset, name in named if name]
+  if not assets:
+    raise ValueError(
+      f"samples: no prompt has one of the names {', '.join(names)}; sample "
+      "those of `launch.py evaluate retrieval-prompts`"
+    )
+  queries = sample_features(
+    references.params,
+    assets,
+    labels=[names.index(name) for _, name in named if name],
+  )
   ranks = nearest_mean.retrieval_ranks(
     queries, references.views, num_classes=len(names)
   )
@@ -129,7 +144,7 @@ def score(samples: str | os.PathLike, references: References) -> dict[str, Any]:
     "names": names,
     "num_views": len(ranks),
     "num_assets": len(assets),
-    "seeds": sorted({asset["seed"] for asset in assets}),
+    "seeds": sorted({a.record["seed"] for a in assets if "seed" in a.record}),
     "sampled_names": len(set(queries.labels.tolist())),
     "reference": dict(references.about),
     "sampled": nearest_mean.recalls(ranks, queries.labels),
@@ -244,47 +259,23 @@ def find_name(prompt: str, names: Iterable[str]) -> str | None:
   return max(found, key=len, default=None)
 
 
-def find_samples(
-  folder: str | os.PathLike, names: Sequence[str]
-) -> list[dict[str, Any]]:
-  """Finished samples whose prompt contains one of the names.
-
-  Returns:
-    `{'label': number of the name, 'seed': int, 'views': files}` of each.
-
-  Raises:
-    ValueError: if there is none.
-  """
-  assets = []
-  for path in sorted(pathlib.Path(folder).glob("*/sample.json")):
-    sample = json.loads(path.read_text())
-    name = find_name(sample["prompt"], names)
-    views = sorted(path.parent.glob("view_*.png"))
-    if name and views:
-      assets.append(
-        {"label": names.index(name), "seed": sample["seed"], "views": views}
-      )
-  if not assets:
-    raise ValueError(
-      f"{folder}: no sample has one of the names {', '.join(names)} in its "
-      "prompt; sample those of `launch.py evaluate retrieval-prompts`"
-    )
-  return assets
-
-
 def sample_features(
-  params: Any, assets: Sequence[Mapping[str, Any]]
+  params: Any,
+  assets: Sequence[view_sets.Asset],
+  *,
+  labels: Sequence[int],
 ) -> nearest_mean.Labelled:
-  """Features of all views of sampled assets."""
-  images, labels, objects = [], [], []
-  for number, asset in enumerate(assets):
-    images += [features.read_image(path) for path in asset["views"]]
-    labels += [asset["label"]] * len(asset["views"])
-    objects += [number] * len(asset["views"])
+  """Features of all views of assets with these numbers of their names."""
+  counts = [asset.num_views for asset in assets]
+  images = [
+    np.clip(resize.clean(image, features.IMAGE_SIZE), -1, 1)
+    for asset in assets
+    for image in asset.read().image
+  ]
   return nearest_mean.Labelled(
     nearest_mean.unit(features.extract(params, np.stack(images))),
-    np.array(labels),
-    np.array(objects),
+    np.repeat(labels, counts),
+    np.repeat(np.arange(len(assets)), counts),
   )
 
 

@@ -6,6 +6,7 @@ import fake_assets
 import numpy as np
 import pytest
 
+from mvjax import view_sets
 from mvjax.evaluation import consistency_report as lib
 from mvjax.evaluation import epipolar_matches, refit
 
@@ -52,7 +53,7 @@ def folders(tmp_path):
 
 def run(folders, names=("good", "bad"), *, tools=None, floor=True, **settings):
   return lib.evaluate(
-    {name: str(folders / name) for name in names},
+    {name: view_sets.open_set(folders / name) for name in names},
     lib.Settings(
       **{"metrics": ("mvc",)} | settings,
       floor=str(folders / "truth") if floor else None,
@@ -179,7 +180,7 @@ def test_faults_are_named(folders):
     run(folders, ("pair",))
   with pytest.raises(ValueError, match="label 'ground truth'"):
     lib.evaluate(
-      {lib.FLOOR: str(folders / "good")},
+      {lib.FLOOR: view_sets.open_set(folders / "good")},
       lib.Settings(),
       tools=lib.Tools(refit=StandIn().refit),
       out=folders,

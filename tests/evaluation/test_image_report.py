@@ -75,6 +75,10 @@ def folders(tmp_path):
   return tmp_path
 
 
+def open_sets(folders, *names):
+  return {name: view_sets.open_set(folders / name) for name in names}
+
+
 def settings(folders, **changes):
   base = image_report.Settings(
     reference=str(folders / "reference"), packaged=("lite0",)
@@ -83,7 +87,7 @@ def settings(folders, **changes):
 
 
 def test_better_pictures_are_nearer(folders, calls):
-  samples = {name: str(folders / name) for name in ("good", "dark")}
+  samples = open_sets(folders, "good", "dark")
   report = image_report.evaluate(
     samples, settings(folders), out=folders / "out"
   )
@@ -104,7 +108,7 @@ def test_better_pictures_are_nearer(folders, calls):
 
 
 def test_features_are_made_once(folders, calls):
-  samples = {"good": str(folders / "good")}
+  samples = open_sets(folders, "good")
   first = image_report.evaluate(samples, settings(folders), out=folders / "out")
   assert sum(calls) >= 36
   calls.clear()
@@ -117,12 +121,13 @@ def test_features_are_made_once(folders, calls):
     file.unlink()
   folder.rmdir()
   fake_assets.write(folder, picture(DARK, rng), prompt="a red ball")
+  samples = open_sets(folders, "good")
   image_report.evaluate(samples, settings(folders), out=folders / "out")
   assert len(calls) == 1
 
 
 def test_an_interrupted_run_goes_on(folders, calls, monkeypatch):
-  samples = {"good": str(folders / "good")}
+  samples = open_sets(folders, "good")
   options = dict(out=folders / "out")
   monkeypatch.setattr(networks, "BATCH_SIZE", 2)
   real = networks.store.Store.write_array
@@ -165,7 +170,7 @@ def test_inception_gives_fid_kid_and_is(folders, calls, monkeypatch):
   weights = folders / "inception.pth"
   weights.write_bytes(b"weights")
   report = image_report.evaluate(
-    {"good": str(folders / "good")},
+    open_sets(folders, "good"),
     settings(folders, packaged=(), inception=str(weights)),
     out=folders / "out",
   )
@@ -200,7 +205,7 @@ def test_clip_scores_the_own_prompt(folders, calls, monkeypatch):
   monkeypatch.setattr(clip, "prepare", shifted)
   (folders / "clip").mkdir()
   (folders / "clip/model.safetensors").write_bytes(b"weights")
-  samples = {name: str(folders / name) for name in ("good", "dark")}
+  samples = open_sets(folders, "good", "dark")
   report = image_report.evaluate(
     samples,
     settings(folders, packaged=(), clip=str(folders / "clip")),
@@ -229,7 +234,7 @@ def test_wrong_settings_are_named(tmp_path, changes, message):
 def test_one_asset_is_not_a_set(folders, calls):
   with pytest.raises(ValueError, match="good: .*two assets"):
     image_report.evaluate(
-      {"good": str(folders / "good/asset-0")},
+      {"good": view_sets.open_set(folders / "good/asset-0")},
       settings(folders),
       out=folders / "out",
     )

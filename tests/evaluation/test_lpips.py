@@ -72,7 +72,7 @@ def test_published_weights():
   path = package_weights.cache_folder() / lpips.SOURCE.target
   if not path.exists():
     pytest.skip("the weights are not in the cache")
-  out = lpips.distance(lpips.load_weights(path), *pictures())
+  out = lpips.distance(lpips.load_weights(), *pictures())
   np.testing.assert_allclose(out, GOLDEN["published"], rtol=1e-4)
 
 

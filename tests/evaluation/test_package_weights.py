@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -50,3 +51,16 @@ def test_an_archive_is_converted_once(tmp_path):
 def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   assert package_weights.cache_folder() == tmp_path / "mvjax"
+
+
+def test_weights_are_named_by_layer(tmp_path):
+  arrays = {
+    "blocks_0/project/kernel": np.ones((1, 1, 2, 3), np.float32),
+    "head/bias": np.zeros(3, np.float32),
+  }
+  safetensors.numpy.save_file(arrays, tmp_path / SOURCE.target)
+  params = package_weights.load(SOURCE, tmp_path)
+  assert jax.tree.map(np.shape, params) == {
+    "blocks_0/project": {"kernel": (1, 1, 2, 3)},
+    "head": {"bias": (3,)},
+  }

@@ -37,8 +37,7 @@ def world(monkeypatch):
   records = [record(n, i) for n, count in counts.items() for i in range(count)]
   monkeypatch.setattr(retrieval, "_records", lambda dataset, looks: records)
   monkeypatch.setattr(features, "IMAGE_SIZE", 4)
-  monkeypatch.setattr(features, "fetch_weights", lambda cache: None)
-  monkeypatch.setattr(features, "load_weights", lambda path: None)
+  monkeypatch.setattr(features, "load_weights", lambda cache: None)
   monkeypatch.setattr(
     features,
     "extract",
@@ -138,7 +137,7 @@ def test_there_is_no_ceiling_where_every_name_has_one_object(world, tmp_path):
 
 def test_useless_samples_and_names_are_named(world, tmp_path):
   write_sample(tmp_path, prompt="a teapot", seed=1, color=(0, 0, 0))
-  with pytest.raises(ValueError, match="no sample has one of the names"):
+  with pytest.raises(ValueError, match="no prompt has one of the names"):
     retrieval.evaluate(tmp_path, tmp_path, num_names=3)
   with pytest.raises(ValueError, match="teapot: no reference renders"):
     retrieval.evaluate(tmp_path, tmp_path, names=["Teapot"])
