@@ -25,10 +25,10 @@ def main() -> int:
   """Runs the command in sys.argv; wrong input is one line and exit code 2."""
   options, rest = make_parser().parse_known_args()
   values = vars(options)
-  command, takes_config = values.pop("command"), values.pop("takes_config")
+  command, config_flag = values.pop("command"), values.pop("config_flag")
   try:
-    if takes_config:
-      values["config"] = flags.parse_config(rest)
+    if config_flag:
+      values[config_flag] = flags.parse_config(rest, config_flag)
     elif rest:
       raise ValueError(f"unexpected argument {rest[0]!r}; see --help")
     command(**values)

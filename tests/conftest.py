@@ -20,3 +20,11 @@ def strict_jax():
   """Implicit rank promotion and repeated random keys are errors."""
   jax.config.update("jax_numpy_rank_promotion", "raise")
   jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory):
+  """The tiny models: folders `image` and `multiview`."""
+  import tiny_models  # after the hook above
+
+  return tiny_models.folders(tmp_path_factory.getbasetemp() / "tiny_models")

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mvjax import geometry, view_sets
+from mvjax.evaluation import refit
 from mvjax.generation import viewpoints
 
 RADIUS, DISTANCE, FOV = 0.7, 3.0, 40.0
@@ -68,6 +69,24 @@ def ball(count, *, size=64, colours=None, elevation=0.0, frequency=9.0):
   return view_sets.Views(
     image=image.astype(np.float32), alpha=alpha, depth=depth, camera=camera
   )
+
+
+class StandInRefit:
+  """A ball of one colour, and how often it was fitted."""
+
+  def __init__(self):
+    self.fits = 0
+    self.refit = refit.Refit(fit=self._fit, render=self._render, settings=[1])
+
+  def _fit(self, given):
+    self.fits += 1
+    return given.image[given.alpha > 0.5].mean(0)
+
+  def _render(self, colour, given):
+    depth = sphere_depth(given.camera, given.image.shape[1])
+    alpha = (depth > 0).astype(np.float32)
+    image = np.where(alpha[..., None] > 0, colour, 1.0)
+    return refit.Rendered(image, alpha, depth)
 
 
 def write(folder, given, *, prompt=None, seed=0, record=None, opaque=False):

@@ -18,6 +18,10 @@ COMMANDS = (
   ["evaluate", "retrieval"],
   ["evaluate", "retrieval-prompts"],
   ["figure"],
+  ["evaluate"],
+  ["evaluate", "table"],
+  ["evaluate", "images"],
+  ["evaluate", "consistency"],
   ["view"],
 )
 
@@ -66,6 +70,28 @@ def test_a_wrong_config_is_one_line_and_exit_code_2(
   assert line.startswith("error: ") and line.count("\n") == 1
   for word in words:
     assert word in line
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    ([], ["table is missing", "--table="]),
+    (["--table=configs/table1.py:huge"], ["huge", "runlocal"]),
+    (["--table=configs/table1.py", "--table.sample.stps=1"], ["stps"]),
+    (["--table=configs/table1.py", "--table.num_prompts=101"], ["101", "100"]),
+    (["table", "--table", "configs/table1.py", "--table.seeds=a"], ["seeds="]),
+  ],
+  ids=str,
+)
+def test_a_wrong_table_is_one_line_and_exit_code_2(
+  arguments, words, run, capsys, tmp_path
+):
+  assert run("evaluate", *arguments, f"--out={tmp_path}/out") == 2
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  for word in words:
+    assert word in line
+  assert not list(tmp_path.iterdir())
 
 
 def test_overrides_reach_the_config(monkeypatch):

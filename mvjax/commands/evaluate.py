@@ -1,13 +1,21 @@
 """`launch.py evaluate`: figures about samples."""
 
 import argparse
+import pathlib
+
+from ml_collections import config_dict
 
 from mvjax.commands import flags
 
 
 def add(commands) -> None:
-  """Adds the commands of `evaluate`."""
-  commands = flags.group(commands, "evaluate", "figures about samples")
+  """Adds `evaluate --table` and the commands of `evaluate`."""
+  summary = "figures about samples; with --table=FILE.py those of a table"
+  parser = commands.add_parser("evaluate", help=summary, description=summary)
+  parser.set_defaults(command=evaluate_table, config_flag="table")
+  _add_out(parser)
+  commands = parser.add_subparsers(metavar="COMMAND")
+  _add_out(flags.command(commands, "table", evaluate_table, config="table"))
   for name, function in (
     ("retrieval", evaluate_retrieval),
     ("retrieval-prompts", write_retrieval_prompts),
@@ -74,6 +82,10 @@ def _add_evaluate_consistency(commands) -> None:
   )
 
 
+def _add_out(parser) -> None:
+  parser.add_argument("--out", default="out/table", help="folder to keep")
+
+
 def _add_sets(parser) -> None:
   parser.add_argument(
     "--samples",
@@ -83,6 +95,16 @@ def _add_sets(parser) -> None:
     help="folders of sample folders, or of <prompt>/*.png + transforms.json",
   )
   parser.add_argument("--out", default="out/evaluation", help="folder to keep")
+
+
+def evaluate_table(table: config_dict.ConfigDict, out: str) -> None:
+  """Methods side by side: draws what is missing, scores, writes the table."""
+  from mvjax import compilation
+  from mvjax.table import run
+
+  compilation.enable_cache()
+  run.evaluate(table, out)
+  print((pathlib.Path(out) / "table.md").read_text(encoding="utf-8"))
 
 
 def evaluate_retrieval(

@@ -21,26 +21,35 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     return super()._get_help_string(action)
 
 
-def command(commands, name: str, function, *, config: bool = False):
-  """A sub-command that calls `function` with its flags as keywords."""
+def command(commands, name: str, function, *, config: str = ""):
+  """A sub-command that calls `function` with its flags as keywords.
+
+  Args:
+    commands: of the parser above it.
+    name: of the sub-command.
+    function: its docstring is the help.
+    config: flag for a config file, whose record is a keyword too, or ''.
+  """
   summary = function.__doc__.splitlines()[0]
   parser = commands.add_parser(
     name,
     help=summary,
     description=summary,
     allow_abbrev=False,
-    usage=f"launch.py ... {name} --config=FILE.py[:VARIANT] "
-    "[--config.SECTION.FIELD=VALUE ...] [flags]"
+    usage=f"launch.py ... {name} --{config}=FILE.py[:VARIANT] "
+    f"[--{config}.SECTION.FIELD=VALUE ...] [flags]"
     if config
     else None,
     formatter_class=_Help,
   )
-  parser.set_defaults(command=function, takes_config=config)
+  parser.set_defaults(command=function, config_flag=config)
   return parser
 
 
-def parse_config(arguments: list[str]) -> config_dict.ConfigDict:
-  """Reads `--config=FILE:VARIANT` and its `--config.x.y=value` overrides.
+def parse_config(
+  arguments: list[str], name: str = "config"
+) -> config_dict.ConfigDict:
+  """Reads `--<name>=FILE:VARIANT` and its `--<name>.x.y=value` overrides.
 
   ml_collections takes the overrides from sys.argv, which holds `arguments`.
 
@@ -48,17 +57,15 @@ def parse_config(arguments: list[str]) -> config_dict.ConfigDict:
     ValueError: No config, an unknown field, or a value of the wrong type.
   """
   values = absl_flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config", flag_values=values, lock_config=True
-  )
+  config_flags.DEFINE_config_file(name, flag_values=values, lock_config=True)
   try:
     rest = values(["launch.py", *arguments])[1:]
-    config = values["config"].value
+    config = values[name].value
     if config is not None:
       config.lock()  # a file that could not be read raises here
   except (AttributeError, KeyError) as error:
     field = error.args[0]
-    raise ValueError(f"config has no field {field}; see the file") from error
+    raise ValueError(f"{name} has no field {field}; see the file") from error
   except (absl_flags.Error, TypeError, OSError) as error:
     # The flag's message quotes the traceback of an error in the file.
     reason = str(error).strip().splitlines()[-1].strip()
@@ -66,7 +73,7 @@ def parse_config(arguments: list[str]) -> config_dict.ConfigDict:
   if rest:
     raise ValueError(f"unexpected argument {rest[0]!r}; see --help")
   if config is None:
-    raise ValueError("config is missing; pass --config=configs/nano.py")
+    raise ValueError(f"{name} is missing; pass --{name}=FILE.py[:VARIANT]")
   return config
 
 

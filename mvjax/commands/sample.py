@@ -9,7 +9,7 @@ from mvjax.commands import flags
 
 def add(commands) -> None:
   """Adds `sample`."""
-  sample = flags.command(commands, "sample", sample_views, config=True)
+  sample = flags.command(commands, "sample", sample_views, config="config")
   text = sample.add_argument_group("what to draw")
   text.add_argument("--prompt", help="a text")
   text.add_argument("--prompts", help="file with one text a line; # comments")

@@ -7,7 +7,7 @@ from mvjax.commands import flags
 
 def add(commands) -> None:
   """Adds `train`."""
-  train = flags.command(commands, "train", train_model, config=True)
+  train = flags.command(commands, "train", train_model, config="config")
   train.add_argument("--workdir", required=True, help="folder of the run")
 
 

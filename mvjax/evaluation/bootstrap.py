@@ -30,7 +30,8 @@ class Estimate:
 
   Attributes:
     value: the figure.
-    low, high: its 95 % interval; None for a single asset.
+    low, high: its 95 % interval; None for a single asset, and for two where
+      assets are drawn again.
     num_assets: assets measured.
     num_images: pictures measured.
   """
@@ -64,7 +65,8 @@ def estimate(
   count = int(groups.max()) + 1
   value = float(statistic(np.ones(count)))
   low = high = None
-  if count > 1:
+  # Of two assets, the only draw with a spread is the pair itself.
+  if count > 2:
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(count, np.full(count, 1 / count), replicates)
     # One asset drawn count times has no spread of its own: draw it not.

@@ -1,9 +1,8 @@
 """What a sample cost, as its sample.json tells.
 
-Seconds are those of its batch, shared by the batch, without the making of
-programs, which happens once. Peak memory is the most that the sampling process
-had held by then, models and compilation included: of the device where it
-counts, of the whole process (resident) on a CPU.
+Seconds and peak memory (`mvjax.memory`) are those of its batch; seconds are
+shared by the batch. Making programs happens once: batches that made none speak
+for all, and where there are no others its seconds are taken off.
 """
 
 from collections.abc import Sequence
@@ -19,18 +18,21 @@ def figures(
   assets: Sequence[view_sets.Asset],
 ) -> dict[str, bootstrap.Estimate]:
   """Mean seconds and the mean peak memory in MiB of an asset, if known."""
-  records = [asset.record for asset in assets]
+  records = [
+    asset.record for asset in assets if "seconds_of_batch" in asset.record
+  ]
+  settled = [r for r in records if not r["seconds_of_batch"].get(_ONCE, 0)]
+  records = settled or records
   found = {
     "seconds": [
       sum(s for part, s in record["seconds_of_batch"].items() if part != _ONCE)
       / record["batch_size"]
       for record in records
-      if "seconds_of_batch" in record
     ],
     "peak memory (MiB)": [
       record["peak_memory_bytes"] / _MIB
       for record in records
-      if record.get("peak_memory_bytes")
+      if "peak_memory_bytes" in record
     ],
   }
   return {

@@ -57,9 +57,8 @@ def format_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
     for label, key in (("assets", "num_assets"), ("images", "num_images"))
   ]
   for name in names:
-    arrow = "↑" if any(part in name for part in _UP) else "↓"
-    cells = [_cell(m["figures"].get(name), m) for m in methods.values()]
-    lines.append([f"{name} {arrow}", *cells])
+    cells = [format_cell(method, name) for method in methods.values()]
+    lines.append([f"{name} {arrow(name)}", *cells])
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   return "\n".join(
     "  ".join(
@@ -70,8 +69,14 @@ def format_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
   )
 
 
-def _cell(estimate: Mapping[str, Any] | None, method: Mapping[str, Any]) -> str:
-  """Value, half interval, and n where it is not the method's."""
+def arrow(name: str) -> str:
+  """Which way a figure is better."""
+  return "↑" if any(part in name for part in _UP) else "↓"
+
+
+def format_cell(method: Mapping[str, Any], name: str) -> str:
+  """A figure, half its interval, and its n where it is not the method's."""
+  estimate = method["figures"].get(name)
   if estimate is None:
     return "-"
   value = estimate["value"]

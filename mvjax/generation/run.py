@@ -5,8 +5,6 @@ import hashlib
 import json
 import pathlib
 import platform
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 import tqdm
 
 import mvjax
-from mvjax import geometry
+from mvjax import geometry, memory
 from mvjax.generation import joint, samples
 from mvjax.generation import request as requests
 from mvjax.models import loading
@@ -51,22 +49,14 @@ def generate(
       that was made with other settings. Nothing has been compiled then.
     FileNotFoundError: a model folder is not complete.
   """
-  requests.validate(request)
+  absent = frozenset(find_missing(request))
   out, camera = pathlib.Path(request.out), requests.cameras(request)
-  settings = decisive_settings(request, camera)
-  wanted = [
-    samples.Sample(prompt=prompt, seed=seed)
-    for prompt in dict.fromkeys(request.prompts)
-    for seed in dict.fromkeys(request.seeds)
-  ][jax.process_index() :: jax.process_count()]
-  missing = [
-    sample
-    for sample in wanted
-    if not samples.is_finished(out, sample, settings=settings)
-  ]
+  wanted = _wanted(request)[jax.process_index() :: jax.process_count()]
+  missing = [sample for sample in wanted if sample in absent]
   if missing:
     mesh = meshes.for_samples(len(wanted), len(camera.intrinsics))
     program = joint.build(request, camera, mesh=mesh)
+    settings = decisive_settings(request, camera)
     record = _record(config, program=program, settings=settings)
     groups = mesh.shape["data"]
     # Where devices share views, they share those of one sample at a time.
@@ -74,6 +64,7 @@ def generate(
     size = min(most, -(-len(wanted) // groups)) * groups
     with tqdm.tqdm(total=len(missing), unit="sample") as progress:
       for batch in _batches(missing, size):
+        memory.reset_peak()
         padded = [*batch, *[batch[-1]] * (size - len(batch))]
         images, seconds = joint.draw(
           program,
@@ -83,7 +74,7 @@ def generate(
         timing = {
           "seconds_of_batch": seconds,
           "batch_size": size,
-          "peak_memory_bytes": _peak_memory_bytes(),
+          "peak_memory_bytes": memory.peak_bytes(),
         }
         for sample, views in zip(batch, images, strict=False):
           samples.write(
@@ -92,6 +83,31 @@ def generate(
           progress.update()
   done = len(wanted) - len(missing)
   print(f"{len(wanted)} samples in {out} ({done} were there before)")
+
+
+def find_missing(request: requests.Request) -> list[samples.Sample]:
+  """The samples of a request that are not there yet; touches no device.
+
+  Raises:
+    ValueError: as `generate`.
+  """
+  requests.validate(request)
+  settings = decisive_settings(request, requests.cameras(request))
+  return [
+    sample
+    for sample in _wanted(request)
+    if not samples.is_finished(
+      pathlib.Path(request.out), sample, settings=settings
+    )
+  ]
+
+
+def _wanted(request: requests.Request) -> list[samples.Sample]:
+  return [
+    samples.Sample(prompt=prompt, seed=seed)
+    for prompt in dict.fromkeys(request.prompts)
+    for seed in dict.fromkeys(request.seeds)
+  ]
 
 
 def decisive_settings(
@@ -123,15 +139,6 @@ def _batches(
 ) -> Iterator[Sequence[samples.Sample]]:
   for start in range(0, len(items), size):
     yield items[start : start + size]
-
-
-def _peak_memory_bytes() -> int:
-  """The most that this process has held: of the device, or else in all."""
-  found = jax.local_devices()[0].memory_stats()
-  if found and "peak_bytes_in_use" in found:
-    return int(found["peak_bytes_in_use"])
-  unit = 1 if sys.platform == "darwin" else 1024
-  return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _record(

@@ -78,3 +78,8 @@ def test_one_asset_has_no_interval():
     "num_images": 4,
   }
   assert bootstrap.mean([3.0]).low is None
+
+
+def test_two_assets_have_no_interval_by_drawing():
+  found = bootstrap.estimate(lambda w: float(w @ [1, 3]), np.array([0, 1]))
+  assert found.value == 4 and found.low is None and found.high is None

@@ -13,25 +13,6 @@ from mvjax.evaluation import epipolar_matches, refit
 COUNT = 8
 
 
-class StandIn:
-  """A ball of one colour, and how often it was fitted."""
-
-  def __init__(self):
-    self.fits = 0
-    self.refit = refit.Refit(fit=self._fit, render=self._render, settings=[1])
-
-  def _fit(self, given):
-    self.fits += 1
-    return given.image[given.alpha > 0.5].mean(0)
-
-  def _render(self, colour, given):
-    size = given.image.shape[1]
-    depth = fake_assets.sphere_depth(given.camera, size)
-    alpha = (depth > 0).astype(np.float32)
-    image = np.where(alpha[..., None] > 0, colour, 1.0)
-    return refit.Rendered(image, alpha, depth)
-
-
 def write_set(folder, tint, *, count=3, views=COUNT, opaque=False):
   """Balls whose views deviate by +-tint from grey levels of their own."""
   signs = np.where(np.arange(views) % 2 == 0, 1, -1)
@@ -58,7 +39,7 @@ def run(folders, names=("good", "bad"), *, tools=None, floor=True, **settings):
       **{"metrics": ("mvc",)} | settings,
       floor=str(folders / "truth") if floor else None,
     ),
-    tools=tools or lib.Tools(refit=StandIn().refit),
+    tools=tools or lib.Tools(refit=fake_assets.StandInRefit().refit),
     out=folders / "out",
   )
 
@@ -100,7 +81,7 @@ def test_figures_and_their_floor(folders):
 
 
 def test_interrupted_runs_go_on(folders):
-  stand_in = StandIn()
+  stand_in = fake_assets.StandInRefit()
   stops = []
 
   def fit(given):
@@ -134,7 +115,7 @@ def test_opaque_pictures_make_masks_found_for_all(folders):
 
 
 def test_hold_out_runs_on_a_subset(folders):
-  stand_in = StandIn()
+  stand_in = fake_assets.StandInRefit()
   report = run(
     folders,
     ("good",),
@@ -182,6 +163,6 @@ def test_faults_are_named(folders):
     lib.evaluate(
       {lib.FLOOR: view_sets.open_set(folders / "good")},
       lib.Settings(),
-      tools=lib.Tools(refit=StandIn().refit),
+      tools=lib.Tools(refit=fake_assets.StandInRefit().refit),
       out=folders,
     )

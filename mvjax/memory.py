@@ -1,0 +1,30 @@
+"""The most memory that work takes: of the device, or of the process on a CPU.
+
+A device tells its peak since the process began. For a CPU it is the process's
+resident memory, Python and compilation included; on Linux it counts from
+`reset_peak`, elsewhere from the start.
+"""
+
+import contextlib
+import pathlib
+import resource
+import sys
+
+import jax
+
+_CLEAR = pathlib.Path("/proc/self/clear_refs")
+
+
+def reset_peak() -> None:
+  """Counts anew from what is in use now, where the system allows it."""
+  with contextlib.suppress(OSError):
+    _CLEAR.write_text("5")
+
+
+def peak_bytes() -> int:
+  """The peak so far, in bytes."""
+  found = jax.local_devices()[0].memory_stats()
+  if found and "peak_bytes_in_use" in found:
+    return int(found["peak_bytes_in_use"])
+  unit = 1 if sys.platform == "darwin" else 1024
+  return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,1 @@
+"""Methods side by side: sampled where missing, scored, written as a table."""

@@ -1,0 +1,245 @@
+"""The table command with tiny models, a stand-in network and a stand-in field.
+
+One real run draws the 2D row; views of another system, a ball, are the second.
+"""
+
+import json
+import types
+
+import fake_assets
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import table1
+from mvjax.evaluation import epipolar_matches, image_report, networks, refit
+from mvjax.generation import joint
+from mvjax.table import run
+from mvjax.table import settings as tables
+
+PROMPTS = ("a red leather sofa", "A blue, wooden chair!", "a side view")
+OTHER = "another system"
+
+
+@pytest.fixture(scope="module")
+def stand_ins():
+  """A network, a field and SIFT whose figures can be worked out."""
+  stand_in = fake_assets.StandInRefit()
+  pictures = []
+
+  def mean_colour(batch):
+    pictures.append(len(batch))
+    return batch.mean((1, 2))
+
+  network = networks.Network(
+    name="mean colour",
+    frechet="FD-mean",
+    kernel="KD-mean",
+    settings=1,
+    prepare=lambda image: image,
+    apply=mean_colour,
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(image_report.PACKAGED, "lite0", lambda cache: network)
+    patch.setattr(refit, "of_field", lambda settings: stand_in.refit)
+    patch.setattr(epipolar_matches, "tsed", lambda given: {"tsed": 0.4})
+    yield types.SimpleNamespace(refit=stand_in, pictures=pictures)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  """Prompts, another system's views of two of them, and ground truth."""
+  home = tmp_path_factory.mktemp("table")
+  (home / "prompts.txt").write_text("# Seats\n" + "\n".join(PROMPTS))
+  for name, count in (("other", 2), ("truth", 3)):
+    for i in range(count):
+      tint = 0.2 if name == "other" else 0.05
+      signs = np.where(np.arange(4) % 2 == 0, 1, -1)
+      ball = fake_assets.ball(4, size=16, colours=0.1 * i + tint * signs)
+      slug = ("a_blue_wooden_chair", "a-red-leather-sofa", "a_vase")[i]
+      fake_assets.write(home / name / slug, ball, opaque=True)
+  return home
+
+
+def make_config(home, model_folders, **changes):
+  config = table1.get_config("runlocal")
+  with config.unlocked():
+    config.prompts = str(home / "prompts.txt")
+    config.num_prompts = None
+    config.own_processes = False
+    config.sample.update(model_folders)
+    config.rows = (
+      dict(label="2D only", score="2d"),
+      dict(label=OTHER, folder=str(home / "other")),
+    )
+    config.images.reference = str(home / "truth")
+    config.consistency.floor = str(home / "truth")
+    config.consistency.floor_assets = 3
+    config.columns = ("KD-mean", "FID (clean)", "mvc", "tsed", "seconds")
+    config.plots = (("mvc", "KD-mean"), ("mvc", "CLIP score"))
+    config.update(changes)
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(home, model_folders, stand_ins):
+  content = run.evaluate(make_config(home, model_folders), home / "out")
+  return types.SimpleNamespace(
+    content=content, out=home / "out", fits=stand_ins.refit.fits
+  )
+
+
+def test_what_is_missing_is_drawn_and_scored(finished):
+  rows = finished.content["rows"]
+  assert list(rows) == ["2D only", OTHER, "ground truth"]
+  assert [row["num_assets"] for row in rows.values()] == [3, 2, 3]
+  assert [row["drawn"] for row in rows.values()] == [True, False, False]
+  folders = (finished.out / "samples/2D only").iterdir()
+  assert len([folder for folder in folders if folder.is_dir()]) == 3
+  stored = json.loads((finished.out / "table.json").read_text())
+  assert stored == finished.content
+  # The figure of a ball that deviates by a tint, see test_consistency_report.
+  mvc = {name: row["figures"]["mvc"]["value"] for name, row in rows.items()}
+  assert mvc[OTHER] == pytest.approx(0.1, abs=0.01)
+  assert mvc["ground truth"] == pytest.approx(0.025, abs=0.005)
+  assert rows["2D only"]["figures"]["mvc"]["num_assets"] == 2
+  # The reference measured against itself: 0, but for the estimator's bias.
+  distance = rows["ground truth"]["figures"]["FD-mean"]["value"]
+  assert distance == pytest.approx(0, abs=1e-6)
+  assert "seconds" in rows["2D only"]["figures"]
+  assert "seconds" not in rows[OTHER]["figures"]
+
+
+def test_the_page_of_figures_says_what_it_rests_on(finished):
+  text = (finished.out / "table.md").read_text()
+  main, everything = text.split("## All figures")
+  lines = [line for line in main.splitlines() if line.startswith("|")]
+  cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+  # No FID was measured, and SIFT fails on the truth itself.
+  assert cells[0] == [
+    "method", "assets", "views", "KD-mean ↓", "mvc ↓", "seconds ↓"
+  ]  # fmt: skip
+  other = next(row for row in cells if row[0] == OTHER)
+  assert other[1:3] == ["2", "4"] and other[-1] == "-"
+  drawn = next(row for row in cells if row[0] == "2D only")
+  assert drawn[1] == "3" and "±" in drawn[3] and "(n=2)" in drawn[4]
+  assert cells[-1][0] == "ground truth"
+  assert "Tsed is left out: ground truth itself scores 0.40" in main
+  assert f"{OTHER} lacks 1 of the prompts" in main.replace("Another", "another")
+  assert "3 prompts of" in main and "seeds 0" in main
+  assert "| mvc above floor ↓ |" in everything
+
+
+def test_the_plot_shows_something(finished):
+  plots = sorted(file.name for file in finished.out.glob("*.png"))
+  assert plots == ["kd-mean-mvc.png"]  # there is no CLIP score
+  with Image.open(finished.out / plots[0]) as picture:
+    assert len(picture.convert("RGB").getcolors(2**24)) > 50
+
+
+def test_a_finished_table_is_not_made_again(
+  finished, home, model_folders, stand_ins, monkeypatch
+):
+  monkeypatch.delattr(joint, "build")
+  stand_ins.pictures.clear()
+  again = run.evaluate(make_config(home, model_folders), finished.out)
+  assert again == finished.content
+  assert stand_ins.refit.fits == finished.fits and not stand_ins.pictures
+
+
+def test_an_interrupted_table_goes_on(
+  finished, home, model_folders, stand_ins, monkeypatch, tmp_path
+):
+  real, fitted = stand_ins.refit.refit.fit, []
+
+  def stop_at_third(given):
+    fitted.append(real(given))
+    if len(fitted) == 3:
+      raise KeyboardInterrupt
+    return fitted[-1]
+
+  interrupted = refit.Refit(
+    fit=stop_at_third,
+    render=stand_ins.refit.refit.render,
+    settings=stand_ins.refit.refit.settings,
+  )
+  rows = (dict(label=OTHER, folder=str(home / "other")),)
+  config = make_config(home, model_folders, rows=rows)
+  with monkeypatch.context() as patch:
+    patch.setattr(refit, "of_field", lambda settings: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      run.evaluate(config, tmp_path)
+  assert not (tmp_path / "table.json").exists()
+  before = stand_ins.refit.fits
+  stand_ins.pictures.clear()
+  content = run.evaluate(config, tmp_path)
+  # Two assets of the row and three of the truth; two were kept.
+  assert stand_ins.refit.fits - before == 3 and not stand_ins.pictures
+  for name in (OTHER, "ground truth"):
+    figures = finished.content["rows"][name]["figures"]
+    assert content["rows"][name]["figures"] == figures
+
+
+def test_errors_of_a_process_of_its_own_arrive(
+  home, model_folders, tmp_path, capfd
+):
+  folder = tmp_path / "image/unet"
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text("{}")
+  config = make_config(home, model_folders, own_processes=True)
+  with config.unlocked():
+    config.sample.image = str(tmp_path / "image")
+  with pytest.raises((FileNotFoundError, ValueError), match="image"):
+    run.evaluate(config, tmp_path / "out")
+  capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"rows": ()}, "one or more"),
+    ({"rows": (dict(label="a/b"),)}, "label='a/b' must be able"),
+    ({"rows": (dict(label="ground truth"),)}, "is taken"),
+    ({"rows": (dict(label="x", folder="y"),) * 2}, "all different"),
+    ({"rows": (dict(label="x", folder="y", score="mv"),)}, "folder and score"),
+    ({"rows": (dict(label="x", speed=1),)}, "sample.speed: no such setting"),
+    ({"num_prompts": 4}, "num_prompts=4: the file has 3"),
+    ({"seeds": ("a",)}, "seeds=.*whole numbers"),
+    ({"prompts": "none.txt"}, "cannot read none.txt"),
+  ],
+  ids=str,
+)
+def test_wrong_records_are_named(home, model_folders, changes, message):
+  config = make_config(home, model_folders, **changes)
+  with pytest.raises(ValueError, match=message):
+    tables.make_table(config, home / "out")
+
+
+def test_wrong_sections_and_folders_are_named(
+  home, model_folders, tmp_path, stand_ins
+):
+  config = make_config(home, model_folders)
+  with config.unlocked():
+    config.images.networks = ("lite0",)
+  with pytest.raises(ValueError, match="images.networks: no such.* packaged"):
+    tables.make_table(config, home / "out")
+  ball = fake_assets.ball(4, size=16)
+  fake_assets.write(tmp_path / "other/a-teapot", ball)
+  rows = (dict(label=OTHER, folder=str(tmp_path / "other")),)
+  config = make_config(home, model_folders, rows=rows)
+  with pytest.raises(ValueError, match="has none of the prompts"):
+    run.evaluate(config, tmp_path / "out")
+
+
+def test_the_shipped_record_is_a_table(tmp_path):
+  table = tables.make_table(table1.get_config(), tmp_path)
+  assert len(table.prompts) == 100
+  assert [row.request.score for row in table.rows] == [
+    "2d", "mv", "mix", "mix", "consistency"
+  ]  # fmt: skip
+  assert {row.request.views for row in table.rows} == {8}
+  small = tables.make_table(table1.get_config("runlocal"), tmp_path)
+  # The middles of both halves.
+  assert small.prompts == (table.prompts[25], table.prompts[75])
+  with pytest.raises(ValueError, match="expected runlocal"):
+    table1.get_config("tiny")
