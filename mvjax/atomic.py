@@ -20,8 +20,8 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
   )
   try:
     yield scratch / "new"
-    if target.exists():
+    if target.is_dir():
       target.rename(scratch / "old")
-    (scratch / "new").rename(target)
+    (scratch / "new").replace(target)
   finally:
     shutil.rmtree(scratch)

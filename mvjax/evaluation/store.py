@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mvjax import atomic, records
+
 _KEY = "key"
 _LONGEST_NAME = 80
 
@@ -50,11 +52,11 @@ class Store:
 
   def write_array(self, name: str, values: np.ndarray, *, key: str):
     """Keeps the features of an asset."""
-    path = self._path(name, ".npz")
-    partial = _partial(path)
-    with partial.open("wb") as file:
+    with (
+      atomic.replaced(self._path(name, ".npz")) as new,
+      new.open("wb") as file,
+    ):
       np.savez(file, values=values, **{_KEY: np.array(key)})
-    partial.replace(path)
 
   def _path(self, name: str, suffix: str) -> pathlib.Path:
     """A file name that differs for different assets on any file system."""
@@ -71,18 +73,11 @@ def make_key(*parts: Any) -> str:
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
   """Writes a JSON file whole or not at all."""
-  text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-  write_text(path, text + "\n")
+  with atomic.replaced(pathlib.Path(path)) as new:
+    records.write(new, content)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a text file whole or not at all."""
-  path = pathlib.Path(path)
-  partial = _partial(path)
-  partial.write_text(text, encoding="utf-8")
-  partial.replace(path)
-
-
-def _partial(path: pathlib.Path) -> pathlib.Path:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  return path.with_name(f".{path.name}.{os.getpid()}.partial")
+  with atomic.replaced(pathlib.Path(path)) as new:
+    new.write_text(text, encoding="utf-8")

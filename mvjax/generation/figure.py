@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mvjax import atomic
+
 _MARGIN = 12
 _FONT_SIZE = 18
 _LABEL_WIDTH = 130
@@ -83,7 +85,8 @@ def compare(
     for column, prompt in enumerate(prompts):
       tile = _square(samples[prompt], side=side, size=cell)
       canvas.paste(tile, (_LABEL_WIDTH + column * step, top))
-  _save(canvas, pathlib.Path(out))
+  with atomic.replaced(pathlib.Path(out)) as new:
+    canvas.save(new, format="PNG")
 
 
 def _samples(folder: str | os.PathLike, seed: int) -> dict[str, pathlib.Path]:
@@ -111,10 +114,3 @@ def _square(folder: pathlib.Path, *, side: int, size: int) -> Image.Image:
       )
     tile.paste(resized, (i % side * small, i // side * small))
   return tile
-
-
-def _save(image: Image.Image, out: pathlib.Path) -> None:
-  out.parent.mkdir(parents=True, exist_ok=True)
-  partial = out.with_name(f".{out.name}.partial")
-  image.save(partial, format="PNG")
-  partial.replace(out)

@@ -9,18 +9,17 @@ is an error, never a silent overwrite.
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mvjax import geometry
+from mvjax import animation, geometry, records
 from mvjax.generation import viewpoints
 
 # Fewer views make a slide show, not a turntable.
@@ -69,23 +68,16 @@ def is_finished(
   folder = out / sample.name
   if not folder.exists():
     return False
-  remedy = "choose another --out, or remove that folder"
-  try:
-    record = json.loads((folder / "sample.json").read_text(encoding="utf-8"))
-    made_with = dict(record["settings"])
-    made_with |= {"prompt": record["prompt"], "seed": record["seed"]}
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ValueError(
-      f"out={out}: {folder.name} has no sample.json of this program; {remedy}"
-    ) from error
-  wanted = json.loads(json.dumps(dict(settings)))
-  wanted |= {"prompt": sample.prompt, "seed": sample.seed}
-  for key in sorted(wanted.keys() | made_with.keys()):
-    if wanted.get(key) != made_with.get(key):
-      raise ValueError(
-        f"out={out}: {folder.name} was made with {key}="
-        f"{made_with.get(key)!r}, asked for is {wanted.get(key)!r}; {remedy}"
-      )
+  records.check_same(
+    folder / "sample.json",
+    {**settings, "prompt": sample.prompt, "seed": sample.seed},
+    made_of=lambda record: {
+      **record["settings"],
+      "prompt": record["prompt"],
+      "seed": record["seed"],
+    },
+    remedy="choose another --out, or remove that folder",
+  )
   return True
 
 
@@ -114,12 +106,16 @@ def write(
   Image.fromarray(grid(images)).save(partial / "grid.png")
   order = viewpoints.orbit_order(camera)
   if order is not None and len(order) >= TURNTABLE_VIEWS:
-    _write_turntable(partial / "turntable.gif", images[order])
-  _write_json(
+    animation.write(
+      partial / "turntable.gif",
+      images[order],
+      milliseconds=_TURN_MILLISECONDS,
+    )
+  records.write(
     partial / "transforms.json", viewpoints.transforms(camera, images.shape[1])
   )
   content = {"prompt": sample.prompt, "seed": sample.seed, **record}
-  _write_json(partial / "sample.json", content)
+  records.write(partial / "sample.json", content)
   return partial.rename(out / sample.name)
 
 
@@ -134,21 +130,3 @@ def grid(
   tiles[:count] = images
   tiles = tiles.reshape(rows, columns, height, width, 3)
   return tiles.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-
-
-def _write_turntable(
-  path: pathlib.Path, images: UInt8[np.ndarray, "v h w 3"]
-) -> None:
-  frames: Sequence[Image.Image] = [Image.fromarray(image) for image in images]
-  frames[0].save(
-    path,
-    save_all=True,
-    append_images=frames[1:],
-    duration=_TURN_MILLISECONDS // len(frames),
-    loop=0,
-  )
-
-
-def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-  text = json.dumps(content, indent=2, ensure_ascii=False)
-  path.write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import tqdm
 import trimesh
 
 import mvjax
-from mvjax import geometry, pixel_metrics, view_sets
+from mvjax import animation, geometry, pixel_metrics, view_sets
 from mvjax.reconstruction import (
   asset_folder,
   assets,
@@ -27,6 +27,7 @@ _FEWEST_VIEWS = 4
 # With fewer, outlines bound the object from too few sides.
 _MANY_VIEWS = 6
 _TURNTABLE_FRAMES = 24
+_TURN_MILLISECONDS = 3000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,8 +204,8 @@ def save(folder: pathlib.Path, result: Result, record: dict[str, Any]) -> None:
       asset_folder.PLY: lambda path: assets.write_ply(
         path, result.surface, colours
       ),
-      asset_folder.TURNTABLE: lambda path: asset_folder.write_turntable(
-        path, images
+      asset_folder.TURNTABLE: lambda path: animation.write(
+        path, images, milliseconds=_TURN_MILLISECONDS
       ),
     },
     record=record,

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib import figure as mpl
 
+from mvjax import atomic
 from mvjax.evaluation import consistency_report, report
 
 _SIZE = (6.4, 4.8)
@@ -29,9 +30,9 @@ def write(content: Mapping[str, Any], out: pathlib.Path) -> list[pathlib.Path]:
     if len(points) > 1:
       name = re.sub("[^a-z0-9]+", "-", f"{y} {x}".lower()).strip("-")
       files.append(out / f"{name}.png")
-      _draw(points, x=x, y=y, title=content["title"]).savefig(
-        files[-1], dpi=150
-      )
+      canvas = _draw(points, x=x, y=y, title=content["title"])
+      with atomic.replaced(files[-1]) as new:
+        canvas.savefig(new, dpi=150, format="png")
   return files
 
 

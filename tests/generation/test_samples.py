@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvjax import records
 from mvjax.generation import figure, samples, viewpoints
 
 SETTINGS = {"score": "mix", "weights_sha256": {"image": "abc"}}
@@ -92,7 +93,7 @@ def test_an_interrupted_write_leaves_no_sample(tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(samples, "_write_json", interrupt)
+    patch.setattr(records, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
       write(tmp_path)
   assert not (tmp_path / name("a sofa")).exists()
