@@ -18,7 +18,7 @@ import safetensors.numpy
 import tiny_models
 from orbax.checkpoint import v1 as ocp
 
-from mvjax import atomic, tokenizer
+from mvjax import tokenizer
 from mvjax.models import conversion, loading
 from mvjax.weights import (
   checkpoint,
@@ -353,19 +353,6 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path):
   with pytest.raises(ValueError, match=r"needs \d+.\d GB.* are free"):
     write.write(opened, tmp_path / "out", dtype="float16")
   assert not list(tmp_path.iterdir())
-
-
-def test_replacing_is_undone_by_an_error(tmp_path):
-  path = tmp_path / "a"
-  path.write_text("old")
-  with pytest.raises(RuntimeError), atomic.replaced(path) as new:
-    new.write_text("new")
-    raise RuntimeError
-  assert path.read_text() == "old"
-  with atomic.replaced(path) as new:
-    new.write_text("new")
-  assert path.read_text() == "new"
-  assert list(tmp_path.iterdir()) == [path]
 
 
 def run(*arguments):
