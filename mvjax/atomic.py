@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 import tempfile
@@ -25,3 +26,9 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
     (scratch / "new").replace(target)
   finally:
     shutil.rmtree(scratch)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file."""
+  with replaced(pathlib.Path(path)) as new:
+    new.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 
 from data_pipeline import loader, materials
 from data_pipeline.renders import splits
-from mvjax.evaluation import store
+from mvjax import atomic
 
 # A name that tells a substance contradicts a material: "plastic wooden table".
 _SUBSTANCES = {"wooden", "glass", "burlap", "snow"} | {
@@ -70,7 +70,7 @@ def held_out_prompts(
     for kind, who in kinds.items()
   }
   if out:
-    store.write_text(out, _format(prompts, per_kind))
+    atomic.write_text(out, _format(prompts, per_kind))
   return prompts
 
 

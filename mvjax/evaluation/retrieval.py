@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import image_ops, loader
-from mvjax import view_sets
+from mvjax import atomic, view_sets
 from mvjax.evaluation import features, nearest_mean, resize, store
 
 
@@ -227,7 +227,7 @@ def retrieval_prompts(
     turns = list(dict.fromkeys(turns)) or [f"a {name}"]
     prompts += [turns[i % len(turns)] for i in range(per_name)]
   if out:
-    store.write_text(out, "\n".join(prompts) + "\n")
+    atomic.write_text(out, "\n".join(prompts) + "\n")
   return prompts
 
 

@@ -75,9 +75,3 @@ def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
   """Writes a JSON file whole or not at all."""
   with atomic.replaced(pathlib.Path(path)) as new:
     records.write(new, content)
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file whole or not at all."""
-  with atomic.replaced(pathlib.Path(path)) as new:
-    new.write_text(text, encoding="utf-8")

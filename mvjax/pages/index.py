@@ -12,6 +12,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from mvjax import atomic
 from mvjax.pages import shared
 
 NAME = "index.html"
@@ -68,7 +69,7 @@ def write(
     entries=entries,
     metrics=names,
   )
-  shared.write_text(out / NAME, text)
+  atomic.write_text(out / NAME, text)
   return out / NAME
 
 

@@ -187,8 +187,8 @@ def _views(folder: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def _sampling_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
-  """Seconds of a sample, if compilation is not among them."""
-  if "seconds_of_batch" not in sample or sample.get("includes_compilation"):
+  """Seconds of a sample without compilation."""
+  if "seconds_of_batch" not in sample:
     return {}
   parts = sample["seconds_of_batch"].items()
   seconds = sum(value for part, value in parts if part != "compile")

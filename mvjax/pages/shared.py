@@ -44,12 +44,6 @@ def copy_files(out: pathlib.Path) -> None:
     shutil.copytree(_VIEWER, folder / _VIEWER.name)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a page whole or not at all."""
-  with atomic.replaced(path) as new:
-    new.write_text(text, encoding="utf-8")
-
-
 def format_number(value: float | int | None) -> str:
   """Few digits, as in a table; a dash for None."""
   if value is None:

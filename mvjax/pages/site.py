@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import tqdm
 
+from mvjax import atomic
 from mvjax.pages import index, results, shared
 
 PAGE = "index.html"
@@ -97,4 +98,4 @@ def _write_page(result: results.Result, root: pathlib.Path) -> None:
     index=f"{up}/{index.NAME}",
     glb=glb,
   )
-  shared.write_text(result.folder / PAGE, text)
+  atomic.write_text(result.folder / PAGE, text)

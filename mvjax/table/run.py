@@ -17,11 +17,11 @@ import jax
 import ml_collections
 
 import mvjax
-from mvjax import compilation, view_sets
+from mvjax import atomic, compilation, view_sets
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
-from mvjax.table import markdown, plots
+from mvjax.table import markdown, page, plots
 from mvjax.table import settings as tables
 
 
@@ -32,7 +32,8 @@ def evaluate(
 
   Args:
     config: the table's record, see `configs/table1.py`.
-    out: folder for samples/, scores/, table.md, table.json and the plots.
+    out: folder for samples/, scores/, table.md, table.json, plots and
+      index.html, the page.
 
   Raises:
     ValueError: one line about the record or a row's folder; nothing has been
@@ -78,8 +79,12 @@ def evaluate(
     "versions": {"mvjax": mvjax.__version__, "jax": jax.__version__},
   }
   store.write_json(out / "table.json", content)
-  store.write_text(out / "table.md", markdown.format_table(content))
+  atomic.write_text(out / "table.md", markdown.format_table(content))
   plots.write(content, out)
+  figures = {
+    label: method["assets"] for label, method in consistency["methods"].items()
+  }
+  page.write(out, sets, figures=figures, title=table.title)
   return content
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from data_pipeline import loader
 from data_pipeline import views as view_groups
-from mvjax import compilation, geometry, pixel_metrics, view_sets
+from mvjax import atomic, compilation, geometry, pixel_metrics, view_sets
 from mvjax.evaluation import bootstrap, store
 from mvjax.reconstruction import assets, field, run
 
@@ -97,7 +97,7 @@ def main() -> None:
     "its texture without light."
   )
   text = "\n".join([*_lines(table), "", about])
-  store.write_text(pathlib.Path(options.out) / "table.md", text + "\n")
+  atomic.write_text(pathlib.Path(options.out) / "table.md", text + "\n")
   print(text)
 
 

@@ -137,6 +137,16 @@ def test_the_plot_shows_something(finished):
     assert len(picture.convert("RGB").getcolors(2**24)) > 50
 
 
+def test_the_page_shows_what_was_drawn(finished):
+  text = (finished.out / "index.html").read_text()
+  assert text.count("2D only, seed 0") >= 3
+  assert OTHER not in text
+  page = finished.out / "samples/2D only/a-side-view-0/index.html"
+  assert "a side view" in page.read_text()
+  # Figures of the assets, to sort by.
+  assert "mvc_psnr" in text
+
+
 def test_a_finished_table_is_not_made_again(
   finished, home, model_folders, stand_ins, monkeypatch
 ):
