@@ -19,8 +19,8 @@ def asset(record):
   )
 
 
-def drawn(compiling, **record):
-  seconds = {"condition": 1.0, "denoise": 6.0, "decode": 1.0}
+def drawn(compiling, denoise=6.0, **record):
+  seconds = {"condition": 1.0, "denoise": denoise, "decode": 1.0}
   seconds["compile"] = compiling
   return asset({"seconds_of_batch": seconds, "batch_size": 4, **record})
 
@@ -36,6 +36,16 @@ def test_batches_that_made_programs_do_not_speak_for_the_others():
   assert figures["seconds"].value == pytest.approx(2)
   assert figures["seconds"].num_assets == 2
   assert figures["peak memory (MiB)"].value == pytest.approx(1024)
+
+
+def test_assets_of_a_batch_are_one_measurement():
+  alone = cost.figures([drawn(0.0), drawn(0.0)])["seconds"]
+  assert (alone.value, alone.high, alone.num_assets) == (2, None, 2)
+  slower = [drawn(0.0, denoise=10.0)]
+  both = cost.figures([drawn(0.0), drawn(0.0), *slower, *slower])["seconds"]
+  assert (both.value, both.num_assets) == (2.5, 4)
+  # Two measurements of 2 and 3: t = 12.7 for one degree of freedom.
+  assert both.high - both.value == pytest.approx(12.706 / 2, rel=1e-3)
 
 
 def test_a_single_batch_is_told_without_its_programs():
