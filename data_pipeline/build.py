@@ -21,6 +21,7 @@ from data_pipeline.renders import (
   renders_dataset_builder,
   splits,
 )
+from mvjax import atomic
 
 # Beside the render folders: which of them all are held out.
 _HELD_OUT = "held_out_objects.json"
@@ -105,9 +106,7 @@ def _held_out(
     named.append((meta["uid"], meta["name"]))
   uids = splits.held_out_objects(named)
   content = {"folders_sha256": digest, "uids": sorted(uids)}
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_text(json.dumps(content))
-  partial.replace(path)
+  atomic.write_text(path, json.dumps(content))
   return uids
 
 

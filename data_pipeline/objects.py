@@ -22,6 +22,7 @@ import tempfile
 import zipfile
 
 from data_pipeline import files
+from mvjax import atomic
 
 PACKAGE = "sweethome3d-furniture=1.8-1"
 _CATALOGUE = pathlib.Path(__file__).with_name("catalogue.json.gz")
@@ -86,7 +87,7 @@ def fetch(
   """
   out = pathlib.Path(out)
   if not out.is_dir():
-    with files.replacing(out) as partial, tempfile.TemporaryDirectory() as tmp:
+    with atomic.replaced(out) as partial, tempfile.TemporaryDirectory() as tmp:
       archive = pathlib.Path(deb) if deb else _download(pathlib.Path(tmp))
       unpack(archive, partial)
   return catalogue(out)

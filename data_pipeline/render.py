@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Int
 
 from data_pipeline import (
-  files,
   looks,
   materials,
   meshes,
@@ -27,7 +26,7 @@ from data_pipeline import (
   pixels,
   raycast,
 )
-from mvjax import geometry
+from mvjax import atomic, geometry
 
 # Little slower than the fastest, and half the size.
 _PNG_LEVEL = 4
@@ -111,7 +110,8 @@ def render_object(
   }
   samples = settings.image_size * settings.supersampling
   width = 2 * settings.distance * _tan_half(settings.field_of_view)
-  with files.replacing(folder) as partial:
+  with atomic.replaced(folder) as partial:
+    partial.mkdir()
     groups, cameras = make_cameras(thing.uid, settings=settings)
     mesh = meshes.load(
       thing.model,

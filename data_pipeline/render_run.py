@@ -141,9 +141,9 @@ def _reason(error: BaseException | None, time_limit: float) -> str | None:
 
 
 def _remove_leftovers(out: pathlib.Path, own: set[str]) -> None:
-  """Removes what killed processes left of these objects (`files.replacing`)."""
+  """Removes what killed processes left of these objects (`atomic`)."""
   for partial in out.glob(".*/"):
-    if partial.name[1:].rpartition(".")[0] in own:
+    if partial.name[1:].rpartition("-")[0] in own:
       shutil.rmtree(partial)
 
 

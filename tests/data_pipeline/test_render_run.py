@@ -44,8 +44,8 @@ def test_what_fails_is_put_in_quarantine_and_what_is_done_is_kept(
 ):
   things = [make("broken", "bad"), make("missing", "gone"), make("ball", "a")]
   out = tmp_path / "out"
-  (out / f".{things[2].id}.leftover").mkdir(parents=True)
-  (out / ".of-another-worker.x").mkdir()
+  (out / f".{things[2].id}-leftover").mkdir(parents=True)
+  (out / ".of-another-worker-x").mkdir()
   failures = run(things, out)
   assert list(failures) == ["bad.obj", "gone.obj"]
   assert "bad.obj" in failures["bad.obj"]
@@ -55,7 +55,7 @@ def test_what_fails_is_put_in_quarantine_and_what_is_done_is_kept(
     things[2].id,
     "settings.json",
     "quarantine.jsonl",
-    ".of-another-worker.x",
+    ".of-another-worker-x",
   }
   with (out / "quarantine.jsonl").open("a") as file:
     file.write('{"uid": "a.o')  # a worker was killed here
@@ -101,13 +101,13 @@ def test_an_object_that_kills_its_process_stops_nobody_else(make, tmp_path):
 def test_machines_share_a_folder(make, tmp_path):
   things = [make("ball", f"o{i}") for i in range(2)] + [make("broken", "bad")]
   out = tmp_path / "out"
-  (out / f".{things[1].id}.x").mkdir(parents=True)  # the other is at work
+  (out / f".{things[1].id}-x").mkdir(parents=True)  # the other is at work
   first = run(things, out, shard=shards.Shard(index=0, count=2))
   assert list(first) == ["bad.obj"]
   names = {path.name for path in out.iterdir()}
   assert names == {
     things[0].id,
-    f".{things[1].id}.x",
+    f".{things[1].id}-x",
     "settings.json",
     "quarantine-00000-of-00002.jsonl",
   }
