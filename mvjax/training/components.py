@@ -27,7 +27,7 @@ def vae_module(config: ml_collections.ConfigDict) -> vae.VAE:
   """The autoencoder of the config."""
   fields = {**config.vae}
   widths = tuple(fields.pop("block_out_channels"))
-  return vae.VAE(block_out_channels=widths, **fields)
+  return vae.VAE(block_out_channels=widths, dtype=config.train.dtype, **fields)
 
 
 def vae_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -61,6 +61,8 @@ def image_model(
   network = unet.UNet(
     in_channels=autoencoder.latent_channels,
     out_channels=autoencoder.latent_channels,
+    remat=config.train.remat,
+    dtype=config.train.dtype,
     **fields,
   )
   text = config.text_encoder
@@ -72,6 +74,7 @@ def image_model(
     num_layers=text.num_hidden_layers,
     num_heads=text.num_attention_heads,
     activation=text.hidden_act,
+    dtype=config.train.dtype,
   )
   ids = jnp.zeros((1, tokens.length), jnp.int32)
   parts = {
@@ -230,9 +233,10 @@ def _read(
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:
-  fields = vars(module).items()
+  """The fields that decide what a network computes."""
+  others = ("parent", "name", "dtype", "remat")
   return {
-    k: v for k, v in fields if k[0] != "_" and k not in ("parent", "name")
+    k: v for k, v in vars(module).items() if k[0] != "_" and k not in others
   }
 
 
