@@ -61,6 +61,8 @@ def get_config() -> ml_collections.ConfigDict:
       norm_num_groups=32,
       # Width of the text tokens; equals text_encoder.hidden_size.
       cross_attention_dim=128,
+      # Linear projections around the transformers (SD 2.x), or convolutions.
+      use_linear_projection=False,
     )
   )
   config.epipolar = ml_collections.ConfigDict(

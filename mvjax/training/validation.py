@@ -12,8 +12,14 @@ SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
+def validate(
+  config: ml_collections.ConfigDict, *, reads_weights: bool = True
+) -> None:
   """Checks the fields against each other.
+
+  Args:
+    config: See configs/base.py.
+    reads_weights: Whether `train.init_from` will be read.
 
   Raises:
     ValueError: Naming every violated rule with the values found.
@@ -94,7 +100,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f"data.crop={config.data.crop}: only the vae task trains on crops",
     ),
     (
-      config.task == "vae" or bool(train.init_from),
+      config.task == "vae" or bool(train.init_from) or not reads_weights,
       f"train.init_from='': the {config.task} task needs a folder with a "
       f"{'vae' if config.task == 'image' else '2D model'}",
     ),

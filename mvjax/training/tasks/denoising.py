@@ -1,5 +1,6 @@
 """What the diffusion tasks share: latents, the denoising loss, samples."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -169,17 +170,22 @@ class Sampler:
   ):
     self._model, self._views, self._columns = model, views, columns
     self._score = scores.classifier_free_guidance(model.score)
-    self._steps = sampling.make_steps(
-      model.schedule,
-      config.train.sample_steps,
-      mode="2d",
-      lambda_schedule="constant:0",
-    )
+    self._num_steps = config.train.sample_steps
     self._scale = config.train.guidance_scale
     prompts = list(config.train.prompts)
     self._ids = np.repeat(model.tokenizer(prompts), columns // views, axis=0)
     self._encode = jax.jit(model.encode_text)
     self._decode = jax.jit(model.decode)
+
+  @functools.cached_property
+  def _steps(self) -> sampling.Steps:
+    """Made when first needed: a task may be made of shapes alone."""
+    return sampling.make_steps(
+      self._model.schedule,
+      self._num_steps,
+      mode="2d",
+      lambda_schedule="constant:0",
+    )
 
   def __call__(self, params: Any) -> tuple[np.ndarray, int]:
     """Images `[n h w 3]` and their number per row."""
