@@ -1,14 +1,16 @@
 # Two targets for newcomers: `make demo` and `make test`. They share a virtual
 # environment, .venv, which is made the first time; `make test-parity` has one of
-# its own, .venv-parity, with PyTorch (2 GB); `make test-browser` needs Chromium.
+# its own, .venv-parity, with PyTorch (2 GB), `make test-tpu-aot` another,
+# .venv-aot, with libtpu (2 GB); `make test-browser` needs Chromium.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
+AOT := .venv-aot
 BROWSER := .browser
 DEMO := out/demo
 
-.PHONY: demo test test-parity test-browser screenshot lint format clean
+.PHONY: demo test test-parity test-tpu-aot test-browser screenshot lint format clean
 
 $(VENV)/.installed: requirements.txt requirements-core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +24,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 $(PARITY)/.installed: requirements-parity.txt requirements-core.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
+	touch $@
+
+$(AOT)/.installed: requirements-aot.txt requirements-core.txt
+	$(PYTHON) -m venv $(AOT)
+	$(AOT)/bin/pip install --quiet -r requirements-aot.txt
 	touch $@
 
 $(BROWSER)/.installed: $(VENV)/.installed-dev requirements-browser.txt \
@@ -39,6 +46,9 @@ test: $(VENV)/.installed-dev  ## every fast test, Python only
 
 test-parity: $(PARITY)/.installed  ## live comparison with today's PyTorch diffusers
 	$(PARITY)/bin/python -m pytest tests/parity
+
+test-tpu-aot: $(AOT)/.installed  ## compile for TPUs, on any machine
+	$(AOT)/bin/python -m pytest tests/tpu_aot
 
 test-browser: $(BROWSER)/.installed  ## pages in Chromium, assets in the validator
 	$(BIN)/python -m pytest tests/browser
@@ -58,4 +68,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(BROWSER) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(AOT) $(BROWSER) .pytest_cache .ruff_cache

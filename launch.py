@@ -14,6 +14,7 @@ from mvjax.commands import (
   figure,
   flags,
   models,
+  plan,
   reconstruct,
   sample,
   train,
@@ -46,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(required=True, metavar="COMMAND")
   data.add(commands)
   train.add(commands)
+  plan.add(commands)
   models.add_export(commands)
   models.add_convert(commands)
   sample.add(commands)

@@ -61,6 +61,8 @@ def get_config() -> ml_collections.ConfigDict:
       norm_num_groups=32,
       # Width of the text tokens; equals text_encoder.hidden_size.
       cross_attention_dim=128,
+      # Linear projections around the transformers (SD 2.x), or convolutions.
+      use_linear_projection=False,
     )
   )
   config.epipolar = ml_collections.ConfigDict(
@@ -82,6 +84,8 @@ def get_config() -> ml_collections.ConfigDict:
       beta_schedule="scaled_linear",
       beta_start=0.00085,
       beta_end=0.012,
+      # Shift and scale the table to end in pure noise (not with 'epsilon').
+      rescale_betas_zero_snr=False,
       # 'epsilon', 'v_prediction' or 'sample'.
       prediction_type="v_prediction",
       # Times of a sampling run: 'leading', 'trailing' or 'linspace'.
@@ -103,6 +107,10 @@ def get_config() -> ml_collections.ConfigDict:
       # Decay of the first and second moments.
       b1=0.9,
       b2=0.999,
+      # Learning rate of each group of parameters relative to the peak; 0
+      # freezes it: no averages and no optimiser state. See
+      # `training.optimizer.GROUPS`.
+      groups=dict(epipolar=1.0, unet=1.0, text_encoder=1.0, vae=1.0),
     )
   )
   # Devices by axis, see `mvjax.parallel.mesh`. In each of the two groups one
@@ -127,6 +135,14 @@ def get_config() -> ml_collections.ConfigDict:
       steps=100_000,
       # Examples per update over all devices (multiview: assets).
       batch_size=32,
+      # Parts that a batch is taken in, one after the other, to save memory.
+      accumulate=1,
+      # What the networks compute in: 'float32' or 'bfloat16'. Parameters,
+      # norms, softmax, loss and optimiser are float32.
+      dtype="float32",
+      # What the UNet's layers keep for the backward pass: 'none' recomputes
+      # nothing, 'blocks' keeps inputs only; see `nn.unet.REMAT`.
+      remat="none",
       # Limit of the averaged weights' decay.
       ema_decay=0.9995,
       # A diffusers-layout folder to start from; '' starts from nothing.
@@ -156,6 +172,8 @@ def get_config() -> ml_collections.ConfigDict:
       kl_weight=1e-4,
       # vae: train the decoder alone (needs init_from).
       freeze_encoder=False,
+      # Gamma of min-SNR weights (5 in Hang et al. 2023); 0: equal weights.
+      min_snr=0.0,
       # Share of captions replaced by the empty text.
       caption_dropout=0.1,
       # multiview: share of assets whose views cannot see each other.

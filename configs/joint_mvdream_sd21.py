@@ -12,15 +12,18 @@ at MVDream's own size give MVDream itself, with `native`.
 
 import ml_collections
 
-from configs import mvdream
+from configs import mvdream, presets
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """MVDream's record with the paper's mixed score."""
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """MVDream's record with the mixed score; 'runlocal': of nano models."""
+  _, local = presets.parse("joint_mvdream_sd21", arg)
   config = mvdream.get_config()
   with config.unlocked():
     config.image_model.resolution = "bridge"
     config.sample.update(
       score="mix", lambda_schedule="paper", image_guidance=7.5
     )
+    if local:
+      presets.sample_locally(config)
   return config

@@ -13,11 +13,12 @@ nominal.
 
 import ml_collections
 
-from configs import base
+from configs import base, presets
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The record of its command line."""
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """The record of its command line; 'runlocal': of the nano models."""
+  _, local = presets.parse("mvdream", arg)
   config = base.get_config()
   with config.unlocked():
     config.sample.update(
@@ -30,4 +31,6 @@ def get_config() -> ml_collections.ConfigDict:
       steps=50,
       timestep_spacing="ldm",
     )
+    if local:
+      presets.sample_locally(config)
   return config

@@ -39,7 +39,7 @@ def get_config(arg: str = "vae") -> ml_collections.ConfigDict:
   config = base.get_config()
   with config.unlocked():
     config.task = task
-    _networks(config)
+    networks(config)
     {"vae": _vae, "image": _image, "multiview": _multiview}[task](config)
     config.train.cpu_devices = 2
     config.train.prompts = PROMPTS
@@ -54,7 +54,7 @@ def get_config(arg: str = "vae") -> ml_collections.ConfigDict:
   return config
 
 
-def _networks(config: ml_collections.ConfigDict) -> None:
+def networks(config: ml_collections.ConfigDict) -> None:
   """8 x 8 pixels to 8 numbers; 8.8 million parameters in the 2D model."""
   config.vae.update(
     block_out_channels=(16, 32, 64, 128),

@@ -10,11 +10,12 @@ which are set here. Give `--views` and `--cameras` as you like.
 
 import ml_collections
 
-from configs import base
+from configs import base, presets
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The record of its inference script."""
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """The record of its inference script; 'runlocal': of the nano models."""
+  _, local = presets.parse("spad", arg)
   config = base.get_config()
   with config.unlocked():
     config.sample.update(
@@ -28,4 +29,6 @@ def get_config() -> ml_collections.ConfigDict:
       steps=100,
       timestep_spacing="ldm",
     )
+    if local:
+      presets.sample_locally(config)
   return config

@@ -1,4 +1,4 @@
-"""The persistent compilation cache, and how long compiling takes."""
+"""What programs are compiled for, their cache, and how long it takes."""
 
 import contextlib
 import os
@@ -20,12 +20,27 @@ def enable_cache() -> pathlib.Path:
   """
   folder = jax.config.values["jax_compilation_cache_dir"]
   if folder is None:
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = str(pathlib.Path(home) / "mvjax" / "jax")
+    folder = str(cache_folder() / "jax")
     jax.config.update("jax_compilation_cache_dir", folder)
   # Smaller programs compile faster than they are read.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   return pathlib.Path(folder)
+
+
+def cache_folder() -> pathlib.Path:
+  """The user's folder for what can be made again."""
+  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(home) / "mvjax"
+
+
+def platform() -> str:
+  """What the programs being traced will run on: 'cpu', 'gpu' or 'tpu'.
+
+  The devices of the mesh in use (`parallel.mesh.use`), which need not be
+  there; without a mesh, JAX's default.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
 
 
 class Stopwatch:

@@ -260,6 +260,28 @@ def network_target(
   }[prediction_type]
 
 
+def min_snr_weight(
+  level: NoiseLevel, gamma: float, *, prediction_type: str
+) -> Float[Array, "*b"]:
+  """Weight of a network's squared error: min(SNR, gamma) for that of x0.
+
+  Hang et al. 2023. The errors of eps and v at a level are those of x0 times
+  SNR and SNR + 1, which the weight is divided by; in this form it is finite
+  from pure noise to none.
+
+  Args:
+    level: noise levels.
+    gamma: positive; 5 in the paper.
+    prediction_type: what the network returns, one of `PREDICTION_TYPES`.
+  """
+  signal, noise = jnp.square(level.alpha), jnp.square(level.sigma)
+  tiny = jnp.finfo(jnp.float32).tiny
+  unit = {"epsilon": signal, "v_prediction": 1.0, "sample": noise}
+  return jnp.minimum(signal, gamma * noise) / jnp.maximum(
+    unit[prediction_type], tiny
+  )
+
+
 def _leading(level: NoiseLevel, ndim: int) -> tuple[Array, Array]:
   """Amplitudes with trailing unit axes, so that they meet x from the left."""
   alpha, sigma = (

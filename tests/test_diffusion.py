@@ -1,5 +1,6 @@
 """Noise schedules against PyTorch diffusers, conversions against identities."""
 
+import functools
 import json
 import pathlib
 
@@ -123,6 +124,40 @@ def test_v_predictions_are_finite_from_pure_noise_to_no_noise():
     )
     np.testing.assert_array_equal(prediction.x0, x0)
     np.testing.assert_array_equal(prediction.eps, noise)
+
+
+@pytest.mark.parametrize("prediction_type", diffusion.PREDICTION_TYPES)
+def test_min_snr_weighs_the_error_of_x0_whatever_is_predicted(prediction_type):
+  """weight |output error|^2 = min(SNR, gamma) |x0 error|^2."""
+  gamma = 5.0
+  table = diffusion.NoiseSchedule(prediction_type="v_prediction")
+  level = table.level(jnp.array([0.0, 100.0, 400.0, 999.0]))
+  x, output, wrong = jax.random.normal(jax.random.key(0), (3, 4, 6))
+  predict = functools.partial(
+    diffusion.predict, x=x, level=level, prediction_type=prediction_type
+  )
+  error = predict(output).x0 - predict(wrong).x0
+  snr = jnp.exp(level.log_snr)
+  assert snr[0] > gamma > snr[-1]
+  weight = diffusion.min_snr_weight(
+    level, gamma, prediction_type=prediction_type
+  )
+  np.testing.assert_allclose(
+    weight[:, None] * jnp.square(output - wrong),
+    jnp.minimum(snr, gamma)[:, None] * jnp.square(error),
+    rtol=2e-3,
+  )
+
+
+def test_min_snr_weights_are_finite_from_pure_noise_to_no_noise():
+  ends = diffusion.NoiseLevel(
+    alpha=jnp.array([0.0, 1.0]), sigma=jnp.array([1.0, 0.0])
+  )
+  for prediction_type in diffusion.PREDICTION_TYPES:
+    weight = diffusion.min_snr_weight(
+      ends, 5.0, prediction_type=prediction_type
+    )
+    assert np.isfinite(weight).all() and (weight >= 0).all()
 
 
 def test_low_precision_outputs_are_converted_in_float32():

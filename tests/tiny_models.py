@@ -28,7 +28,16 @@ def folders(home: pathlib.Path) -> dict[str, str]:
   return {name: str(path) for name, path in paths.items()}
 
 
-def write(home, *, seed, multiview=False, prediction="epsilon", places=PLACES):
+def write(
+  home,
+  *,
+  seed,
+  multiview=False,
+  prediction="epsilon",
+  places=PLACES,
+  linear=False,
+  pad_token=tokenizer.END,
+):
   """Writes a folder with the writer that training uses."""
   autoencoder = vae.VAE(
     block_out_channels=(8, 16),
@@ -36,7 +45,7 @@ def write(home, *, seed, multiview=False, prediction="epsilon", places=PLACES):
     latent_channels=4,
     norm_num_groups=4,
   )
-  tokens = tokenizer.train_tokenizer(WORDS, 600, length=12)
+  tokens = tokenizer.train_tokenizer(WORDS, 600, length=12, pad_token=pad_token)
   encoder = text_encoder.TextEncoder(
     vocab_size=tokens.vocab_size,
     max_length=12,
@@ -52,6 +61,7 @@ def write(home, *, seed, multiview=False, prediction="epsilon", places=PLACES):
     attention_levels=(False, True),
     cross_attention_dim=16,
     norm_num_groups=4,
+    use_linear_projection=linear,
   )
   unet_shapes = stable_diffusion.abstract_params(
     network, *stable_diffusion.unet_inputs(network)

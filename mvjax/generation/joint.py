@@ -86,14 +86,9 @@ def build(
   first, *others = models.values()
   for other in others:
     loading.check_mixable(first, other)
-  score_of = {name: model.score for name, model in models.items()}
   views = len(camera.intrinsics)
   shape = _latent_shape(request, first, views=views)
   factor = _bridge_factor(request, models, side=shape[1])
-  if "image" in score_of:
-    score_of["image"] = bridge.bridged(score_of["image"], factor)
-  if "single_view" in scores.MODES[request.score]:
-    score_of["single_view"] = models["multiview"].single_view_score
   schedule = first.schedule
   if request.timestep_spacing is not None:
     schedule = dataclasses.replace(
@@ -103,11 +98,8 @@ def build(
     request=request,
     camera=camera,
     models=models,
-    score=scores.mix(
-      {
-        name: scores.classifier_free_guidance(score)
-        for name, score in score_of.items()
-      }
+    score=guided_mix(
+      score_functions(models, mode=request.score, bridge_factor=factor)
     ),
     shape=shape,
     bridge_factor=factor,
@@ -124,6 +116,34 @@ def build(
     start_fn=jax.jit(first.start_latents, static_argnums=1),
     decode_fn=jax.jit(first.decode),
     mesh=mesh,
+  )
+
+
+def score_functions(
+  models: Mapping[str, loading.Model], *, mode: str, bridge_factor: int
+) -> dict[str, scores.Score]:
+  """The scores that a mode mixes, without guidance.
+
+  Args:
+    models: by name, 'multiview' or 'image' or both.
+    mode: key of `scores.MODES`.
+    bridge_factor: see `Program`.
+  """
+  score_of = {name: model.score for name, model in models.items()}
+  if "image" in score_of:
+    score_of["image"] = bridge.bridged(score_of["image"], bridge_factor)
+  if "single_view" in scores.MODES[mode]:
+    score_of["single_view"] = models["multiview"].single_view_score
+  return score_of
+
+
+def guided_mix(score_of: Mapping[str, scores.Score]) -> scores.Score:
+  """All scores, each with its guidance, mixed."""
+  return scores.mix(
+    {
+      name: scores.classifier_free_guidance(score)
+      for name, score in score_of.items()
+    }
   )
 
 

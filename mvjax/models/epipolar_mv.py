@@ -22,7 +22,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mvjax import geometry
+from mvjax import compilation, geometry
 from mvjax.models import stable_diffusion
 from mvjax.nn import camera_features, unet
 from mvjax.weights import checkpoint
@@ -98,7 +98,7 @@ def block_fields(config: Config) -> dict[str, dict[str, Any]]:
   execution = {
     "tpu": {"sampler": "hat", "chunk": 128},
     "cpu": {"sampler": "gather", "chunk": 16},
-  }.get(jax.default_backend(), {"sampler": "gather", "chunk": 256})
+  }.get(compilation.platform(), {"sampler": "gather", "chunk": 256})
   return {
     place: execution
     | {name: value for name, value in block.items() if name != "points"}

@@ -21,7 +21,7 @@ from mvjax.nn import joint_views, text_encoder, unet, vae
 from mvjax.weights import checkpoint
 
 # diffusers' default, for VAE configs that leave it out.
-_SCALING_FACTOR = 0.18215
+SCALING_FACTOR = 0.18215
 # What a config of wrong types can make modules raise.
 _CONFIG_ERRORS = (
   ArithmeticError,
@@ -295,7 +295,7 @@ def _settings(opened: checkpoint.Checkpoint) -> dict[str, Any]:
     return {
       "schedule": diffusion.NoiseSchedule.from_config(opened.scheduler),
       "scaling_factor": float(
-        opened.components["vae"].config.get("scaling_factor", _SCALING_FACTOR)
+        opened.components["vae"].config.get("scaling_factor", SCALING_FACTOR)
       ),
       "latent_size": int(opened.components["unet"].config["sample_size"]),
     }

@@ -285,7 +285,7 @@ class _Kernel(nn.Module):
     initializer = layers.kernel_initializer(zero=False)
     shape = in_features, self.features
     kernel = self.param("kernel", initializer, shape)
-    return logical.whole(kernel.astype(self.dtype))
+    return logical.whole(jnp.asarray(kernel, self.dtype))
 
 
 def _see(

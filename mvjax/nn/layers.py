@@ -101,7 +101,7 @@ class Embed(nn.Module):
     )
     shape = self.num_embeddings, self.features
     table = self.param("embedding", initializer, shape)
-    return jnp.take(logical.whole(table.astype(self.dtype)), ids, axis=0)
+    return jnp.take(logical.whole(jnp.asarray(table, self.dtype)), ids, axis=0)
 
 
 class Conv(nn.Module):

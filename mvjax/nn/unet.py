@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -34,6 +35,20 @@ from mvjax.parallel import logical
 Cameras = camera_features.CameraFeatures | joint_views.JointViews
 
 EPSILON = 1e-5
+
+# What a layer keeps for the backward pass; the rest is computed again.
+REMAT = {
+  # All of it, and nothing is computed again.
+  "none": jax.checkpoint_policies.everything_saveable,
+  # Its input.
+  "blocks": jax.checkpoint_policies.nothing_saveable,
+  # Also the results of matrix products, but not of convolutions, ...
+  "dots_saveable": jax.checkpoint_policies.dots_saveable,
+  # ... or of those without batch axes only: projections, not attention.
+  "dots_with_no_batch_dims_saveable": (
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  ),
+}
 
 
 class UNet(nn.Module):
@@ -53,6 +68,7 @@ class UNet(nn.Module):
     out_channels: channels of the output.
     epipolar: fields of the `EpipolarConsistencyBlock` at each place, which is
       `mid_block` or `up_blocks_{i}`; it runs after the place's transformers.
+    remat: what is kept for the backward pass, a key of `REMAT`.
     dtype: compute dtype.
   """
 
@@ -69,6 +85,7 @@ class UNet(nn.Module):
   epipolar: Mapping[str, Mapping[str, Any]] | None = None
   camera_dim: int | None = None
   ray_channels: int = 0
+  remat: str = "none"
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -148,6 +165,7 @@ class UNet(nn.Module):
       norm_num_groups=self.norm_num_groups,
       epipolar=(self.epipolar or {}).get(place),
       ray_channels=self.ray_channels,
+      remat=self.remat,
       dtype=self.dtype,
       name=place,
     )
@@ -155,6 +173,10 @@ class UNet(nn.Module):
   def _check(self, x: Array, text: Array, cameras: Any) -> None:
     """Raises ValueError where the fields and inputs do not fit."""
     levels = len(self.block_out_channels)
+    if self.remat not in REMAT:
+      raise ValueError(
+        f"remat={self.remat!r}: choose one of {', '.join(REMAT)}"
+      )
     for field in ("num_heads", "attention_levels"):
       if len(getattr(self, field)) != levels:
         raise ValueError(
@@ -216,6 +238,8 @@ class Block(nn.Module):
     norm_num_groups: groups of every norm.
     epipolar: fields of the epipolar block, None without it.
     ray_channels: see `attention.SpatialTransformer`.
+    remat: see `UNet`; it applies to each residual block, transformer and
+      epipolar block.
     dtype: compute dtype.
   """
 
@@ -225,10 +249,17 @@ class Block(nn.Module):
   norm_num_groups: int
   epipolar: Mapping[str, Any] | None
   ray_channels: int
+  remat: str
   dtype: DTypeLike
 
+  def _kept(self, module: Any) -> Any:
+    """The module's class, which keeps what `remat` says."""
+    if self.remat == "none":
+      return module
+    return nn.remat(module, policy=REMAT[self.remat])
+
   def _resnet(self, i: int, x: Array, time_embedding: Array) -> Array:
-    return blocks.ResnetBlock(
+    return self._kept(blocks.ResnetBlock)(
       self.features,
       norm_num_groups=self.norm_num_groups,
       norm_epsilon=EPSILON,
@@ -243,7 +274,7 @@ class Block(nn.Module):
     if self.num_heads is None:
       return x
     joint = isinstance(cameras, joint_views.JointViews)
-    x = attention.SpatialTransformer(
+    x = self._kept(attention.SpatialTransformer)(
       self.num_heads,
       norm_num_groups=self.norm_num_groups,
       use_linear_projection=self.use_linear_projection,
@@ -256,7 +287,7 @@ class Block(nn.Module):
   def _see_views(self, x: Array, time_embedding: Array, cameras: Any) -> Array:
     if self.epipolar is None or cameras is None:
       return x
-    x = epipolar.EpipolarConsistencyBlock(
+    x = self._kept(epipolar.EpipolarConsistencyBlock)(
       **self.epipolar, dtype=self.dtype, name="epipolar"
     )(x, time_embedding, cameras)
     return logical.constrain(x, "batch")

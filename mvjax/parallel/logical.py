@@ -31,7 +31,7 @@ def constrain(x: Array, *names: str | None) -> Array:
       None, are whole on every device.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if not _divides(mesh):
+  if not divides(mesh):
     return x
   return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh.shape))
 
@@ -42,7 +42,7 @@ def whole(x: Array) -> Array:
   How its gradient is divided is left to the compiler, which then sums it up in
   parts.
   """
-  return _gathered(x) if _divides(jax.sharding.get_abstract_mesh()) else x
+  return _gathered(x) if divides(jax.sharding.get_abstract_mesh()) else x
 
 
 @jax.custom_vjp
@@ -55,7 +55,8 @@ _gathered.defvjp(
 )
 
 
-def _divides(mesh: AbstractMesh) -> bool:
+def divides(mesh: AbstractMesh) -> bool:
+  """Whether there is a mesh, of more than one device."""
   return not mesh.empty and mesh.size > 1
 
 

@@ -77,6 +77,18 @@ def parameter_shardings(tree: Any, mesh: AnyMesh) -> Any:
   return _shardings(parameter_spec, tree, mesh)
 
 
+def constrain_parameters(tree: Any) -> Any:
+  """Gradients in a traced program, each where its parameter lies."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if not logical.divides(mesh):
+    return tree
+  return jax.tree.map(
+    lambda leaf, place: jax.lax.with_sharding_constraint(leaf, place.spec),
+    tree,
+    parameter_shardings(tree, mesh),
+  )
+
+
 def batch_shardings(tree: Any, mesh: AnyMesh) -> Any:
   """Shardings of a batch with its global shapes; abstract or not."""
   return _shardings(batch_spec, tree, mesh)

@@ -27,7 +27,7 @@ def vae_module(config: ml_collections.ConfigDict) -> vae.VAE:
   """The autoencoder of the config."""
   fields = {**config.vae}
   widths = tuple(fields.pop("block_out_channels"))
-  return vae.VAE(block_out_channels=widths, **fields)
+  return vae.VAE(block_out_channels=widths, dtype=config.train.dtype, **fields)
 
 
 def vae_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -61,6 +61,8 @@ def image_model(
   network = unet.UNet(
     in_channels=autoencoder.latent_channels,
     out_channels=autoencoder.latent_channels,
+    remat=config.train.remat,
+    dtype=config.train.dtype,
     **fields,
   )
   text = config.text_encoder
@@ -72,7 +74,10 @@ def image_model(
     num_layers=text.num_hidden_layers,
     num_heads=text.num_attention_heads,
     activation=text.hidden_act,
+    dtype=config.train.dtype,
   )
+  if config.train.init_from and (home / "unet").is_dir():
+    _check_prediction(config)
   ids = jnp.zeros((1, tokens.length), jnp.int32)
   parts = {
     "unet": (
@@ -84,7 +89,7 @@ def image_model(
   }
   params = {"vae": vae_params(config)}
   for name, (module, from_config, inputs) in parts.items():
-    if (home / name).is_dir():
+    if config.train.init_from and (home / name).is_dir():
       params[name] = _read(
         home, name, module=module, from_config=from_config, inputs=inputs
       )
@@ -98,7 +103,7 @@ def image_model(
     text_encoder=encoder,
     tokenizer=tokens,
     schedule=diffusion.NoiseSchedule.from_config(config.schedule.to_dict()),
-    scaling_factor=folders.read_config(home, "vae")["scaling_factor"],
+    scaling_factor=_scaling_factor(config),
     latent_size=config.data.image_size // factor,
     params=None,
   )
@@ -113,8 +118,9 @@ def multiview_model(
   Epipolar blocks and camera embedding are new where that folder has none.
   """
   home = pathlib.Path(config.train.init_from)
-  for name in ("unet", "text_encoder"):
-    folders.read_config(home, name)  # its error says what is missing
+  if config.train.init_from:
+    for name in ("unet", "text_encoder"):
+      folders.read_config(home, name)  # its error says what is missing
   base, params = image_model(config, tokens)
   wanted = epipolar_mv.component_config(
     config.epipolar.points.to_dict(),
@@ -127,7 +133,7 @@ def multiview_model(
   shapes = epipolar_mv.split_params(
     epipolar_mv.abstract_params(network, wanted)
   )[1]
-  if (home / epipolar_mv.COMPONENT).is_dir():
+  if config.train.init_from and (home / epipolar_mv.COMPONENT).is_dir():
     part = home / epipolar_mv.COMPONENT
     found = folders.read_component(home, epipolar_mv.COMPONENT)
     _same(found.config, wanted, source=part)
@@ -195,6 +201,32 @@ def write_model(
     write.write_json(path, content)
 
 
+def _check_prediction(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError if the folder's UNet predicts something else.
+
+  It would unlearn what it knows, and the loss would hide it.
+  """
+  home = pathlib.Path(config.train.init_from)
+  found = diffusion.NoiseSchedule.from_config(
+    folders.read_json(home / "scheduler/scheduler_config.json")
+  )
+  wanted = config.schedule.prediction_type
+  if found.prediction_type != wanted:
+    raise ValueError(
+      f"config: schedule.prediction_type={wanted!r}, but the model in "
+      f"train.init_from={home} predicts {found.prediction_type!r}; set the "
+      "same, or change scheduler_config.json if it is to learn anew"
+    )
+
+
+def _scaling_factor(config: ml_collections.ConfigDict) -> float:
+  """What latents are multiplied by; folders of SD 1.x do not say it."""
+  found = {}
+  if config.train.init_from:
+    found = folders.read_config(config.train.init_from, "vae")
+  return found.get("scaling_factor", stable_diffusion.SCALING_FACTOR)
+
+
 def _new(
   config: ml_collections.ConfigDict,
   name: str,
@@ -230,9 +262,10 @@ def _read(
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:
-  fields = vars(module).items()
+  """The fields that decide what a network computes."""
+  others = ("parent", "name", "dtype", "remat")
   return {
-    k: v for k, v in fields if k[0] != "_" and k not in ("parent", "name")
+    k: v for k, v in vars(module).items() if k[0] != "_" and k not in others
   }
 
 

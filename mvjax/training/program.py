@@ -1,9 +1,11 @@
 """A task compiled for a mesh: its state, its steps, its batches."""
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -22,8 +24,10 @@ class Program:
 
   Attributes:
     mesh: Of all devices of all processes.
-    state: Shapes and places of the train state.
-    frozen: Likewise, of the task's frozen arrays.
+    state: Shapes and places of the train state, of what is trained.
+    frozen: Shapes and places of what is not: the `task`'s frozen arrays, and
+      the `held` parameters of groups with rate 0. Kernels are in the compute
+      type, in which alone they are used.
     steps: Jitted (state, batch, frozen) to (state, metrics) by kind of batch;
       the state is donated. To be traced inside `parallel.mesh.use`.
   """
@@ -32,20 +36,26 @@ class Program:
     self, config: ml_collections.ConfigDict, task: tasks.Task, *, mesh: Mesh
   ):
     self.mesh = mesh
+    self._config, self._task = config, task
     made = optimizer.make_optimizer(config.optimizer, config.train.steps)
     self._create = functools.partial(state.create, optimizer=made)
-    shapes = jax.eval_shape(self._create, task.params)
+    trained, _ = self._split()
+    shapes = jax.eval_shape(self._create, trained)
     places = rules.parameter_shardings(shapes, mesh)
     self.state = placement.abstract(shapes, places)
+    shapes = jax.eval_shape(self._cast, self._unplaced_frozen())
     self.frozen = placement.abstract(
-      jax.eval_shape(lambda tree: tree, task.frozen),
-      rules.parameter_shardings(task.frozen, mesh),
+      shapes, rules.parameter_shardings(shapes, mesh)
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
     self.steps = {
       kind: jax.jit(
         state.make_step(
-          loss, made, seed=config.seed, ema_limit=config.train.ema_decay
+          _with_held(loss),
+          made,
+          seed=config.seed,
+          ema_limit=config.train.ema_decay,
+          parts=config.train.accumulate,
         ),
         donate_argnums=0,
         out_shardings=(places, everywhere),
@@ -53,14 +63,54 @@ class Program:
       for kind, loss in task.losses.items()
     }
 
-  def start(self, params: Any) -> state.TrainState:
+  def start(self) -> state.TrainState:
     """A state at step 0; no device ever holds more than its part."""
-    places = rules.parameter_shardings(params, self.mesh)
-    create = jax.jit(
-      self._create,
-      out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.state),
+    trained, _ = self._split()
+    create = jax.jit(self._create, out_shardings=_places(self.state))
+    return create(
+      placement.place(trained, rules.parameter_shardings(trained, self.mesh))
     )
-    return create(placement.place(params, places))
+
+  def place_frozen(self) -> Any:
+    """The arrays of `frozen`."""
+    frozen = self._cast(self._unplaced_frozen())
+    return placement.place(frozen, _places(self.frozen))
+
+  def whole(self, trained: Any) -> Any:
+    """All of the task's parameters, from those that are trained."""
+    return optimizer.join_params(trained, self._split()[1])
+
+  def _split(self) -> tuple[Any, Any]:
+    return optimizer.split_params(
+      self._task.params, self._config.optimizer.groups
+    )
+
+  def _unplaced_frozen(self) -> dict[str, Any]:
+    return {"task": self._task.frozen, "held": self._split()[1]}
+
+  def _cast(self, frozen: Any) -> Any:
+    """Kernels and tables in the compute type, as layers would cast them."""
+    dtype = jnp.dtype(self._config.train.dtype)
+
+    def cast(path, leaf):
+      used = path[-1].key in ("kernel", "embedding")
+      return leaf.astype(dtype) if used and leaf.dtype != dtype else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, frozen)
+
+
+def _with_held(loss: state.Loss) -> state.Loss:
+  """The loss with all parameters, of those that are trained."""
+
+  def value(trained: Any, batch: Any, drawn: Any, frozen: Any) -> state.Values:
+    params = optimizer.join_params(trained, frozen["held"])
+    return loss.value(params, batch, drawn, frozen["task"])
+
+  return dataclasses.replace(loss, value=value)
+
+
+def _places(abstract: Any) -> Any:
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
 class Run:
@@ -68,7 +118,7 @@ class Run:
 
   Attributes:
     config: The run's config.
-    frozen: The task's frozen arrays.
+    frozen: What is not trained.
     rows: The rows of each batch that this process loads.
   """
 
@@ -81,15 +131,13 @@ class Run:
   ):
     self.config, self._task, self._mesh = config, task, mesh
     self.program = Program(config, task, mesh=self._mesh)
-    self.frozen = placement.place(
-      task.frozen, rules.parameter_shardings(task.frozen, self._mesh)
-    )
+    self.frozen = self.program.place_frozen()
     self.rows = placement.rows(self._mesh, config.train.batch_size)
 
   def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
     """The newest state of the run, or one at step 0."""
     if checkpoints.latest is None:
-      return self.program.start(self._task.params)
+      return self.program.start()
     return checkpoints.load(self.program.state)
 
   def put(self, batch: data.Batch) -> data.Batch:
@@ -111,8 +159,9 @@ class Run:
   def draw(self, train_state: state.TrainState, example: Any) -> np.ndarray:
     """A sheet of samples of the averaged weights."""
     # One device: the others would only repeat its work.
-    arrays = jax.device_put(
+    trained, frozen, example = jax.device_put(
       (train_state.ema, self.frozen, example), jax.local_devices()[0]
     )
-    images, columns = self._task.draw(*arrays)
+    params = optimizer.join_params(trained, frozen["held"])
+    images, columns = self._task.draw(params, frozen["task"], example)
     return metrics.tile(images, columns)

@@ -78,7 +78,7 @@ def publish(
     run = program.Program(config, task, mesh=meshes.single())
     trained = checkpoints.load(run.state)
   task.write(
-    jax.device_get(trained.ema),
+    jax.device_get(run.whole(trained.ema)),
     jax.device_get(task.frozen),
     out,
     dtype=dtype,

@@ -4,6 +4,7 @@ No function lives in the state, so it is plain arrays to jit, to the
 checkpoints and to the tests.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,8 +15,35 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-# A loss: (params, batch, key, frozen) -> (scalar, metrics).
-LossFn = Callable[[Any, Any, Any, Any], tuple[Any, Mapping[str, Any]]]
+from mvjax.parallel import logical, rules
+
+Values = tuple[Any, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+  """A loss that is told all that is random in it.
+
+  So it can be evaluated part of the batch after part, or at chosen noise.
+
+  Attributes:
+    draw: (key, batch) to random arrays with one row per example.
+    value: (params, batch, drawn, frozen) to the mean over the examples, and to
+      metrics that are such means.
+  """
+
+  draw: Callable[[Any, Any], Any]
+  value: Callable[[Any, Any, Any, Any], Values]
+
+  def __call__(self, params: Any, batch: Any, key: Any, frozen: Any) -> Values:
+    """The loss of a batch under a key."""
+    drawn = jax.tree.map(_by_examples, self.draw(key, batch))
+    return self.value(params, batch, drawn, frozen)
+
+
+def _by_examples(x: Array) -> Array:
+  """Axes of a drawn array: examples, then perhaps views."""
+  return logical.constrain(x, *("batch", "view")[: x.ndim])
 
 
 @flax.struct.dataclass
@@ -65,23 +93,51 @@ def streams(key: Key[Array, ""], *names: str) -> dict[str, Key[Array, ""]]:
 
 
 def make_step(
-  loss_fn: LossFn,
+  loss: Loss,
   optimizer: optax.GradientTransformation,
   *,
   seed: int,
   ema_limit: float,
+  parts: int = 1,
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
   """The pure train step `(state, batch, frozen) -> (state, metrics)`.
 
   Metrics are float32 scalars; `loss`, `gradient_norm` and `parameter_norm`
   (of the updated parameters) are always among them.
+
+  Args:
+    loss: Of a batch.
+    optimizer: Makes updates of gradients.
+    seed: Of the run.
+    ema_limit: See `ema_decay`.
+    parts: The batch is taken in so many parts, one after the other, whose
+      gradients are averaged; the result is that of the whole batch.
   """
 
-  def step(state: TrainState, batch: Any, frozen: Any):
+  def gradients_of(state: TrainState, batch: Any, frozen: Any):
     key = step_key(seed, state.step)
-    (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params, batch, key, frozen
+    differentiate = jax.value_and_grad(loss.value, has_aux=True)
+    drawn = jax.tree.map(_by_examples, loss.draw(key, batch))
+    if parts == 1:
+      return differentiate(state.params, batch, drawn, frozen)
+
+    def of_part(part):
+      value, gradients = differentiate(state.params, *part, frozen)
+      return value, rules.constrain_parameters(gradients)
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, of_part(part)), None
+
+    split = jax.tree.map(
+      lambda x: in_parts(jnp.asarray(x), parts), (batch, drawn)
     )
+    shapes = jax.eval_shape(of_part, jax.tree.map(lambda x: x[0], split))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, split)
+    return jax.tree.map(lambda x: x / parts, total)
+
+  def step(state: TrainState, batch: Any, frozen: Any):
+    (value, metrics), gradients = gradients_of(state, batch, frozen)
     updates, opt_state = optimizer.update(
       gradients, state.opt_state, state.params
     )
@@ -89,7 +145,7 @@ def make_step(
     decay = ema_decay(state.step, ema_limit)
     ema = optax.incremental_update(params, state.ema, 1.0 - decay)
     metrics = dict(metrics) | {
-      "loss": loss,
+      "loss": value,
       "gradient_norm": optax.tree.norm(gradients),
       "parameter_norm": optax.tree.norm(params),
     }
@@ -99,3 +155,9 @@ def make_step(
     return state, metrics
 
   return step
+
+
+def in_parts(x: Array, parts: int) -> Array:
+  """[b ..] to [parts b/parts ..]; every part has rows of every device."""
+  x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+  return logical.constrain(x, None, "batch")

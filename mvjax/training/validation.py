@@ -3,15 +3,23 @@
 import ml_collections
 from jax.sharding import AbstractMesh, Mesh
 
+from mvjax.nn import unet as networks
 from mvjax.parallel import mesh as meshes
 
 TASKS = ("vae", "image", "multiview")
 SOURCES = ("renders", "synthetic")
 SCHEDULES = ("constant", "cosine")
+DTYPES = ("float32", "bfloat16")
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
+def validate(
+  config: ml_collections.ConfigDict, *, reads_weights: bool = True
+) -> None:
   """Checks the fields against each other.
+
+  Args:
+    config: See configs/base.py.
+    reads_weights: Whether `train.init_from` will be read.
 
   Raises:
     ValueError: Naming every violated rule with the values found.
@@ -21,10 +29,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _one_of("task", config.task, TASKS),
     _one_of("data.source", config.data.source, SOURCES),
     _one_of("optimizer.schedule", adam.schedule, SCHEDULES),
+    _one_of("train.dtype", train.dtype, DTYPES),
+    _one_of("train.remat", train.remat, tuple(networks.REMAT)),
     *_model_rules(config),
     *((False, problem) for problem in meshes.problems(config.mesh)),
   ]
-  for name in ("steps", "batch_size", "checkpoint_minutes", "keep"):
+  for name in ("steps", "batch_size", "accumulate"):
+    rules.append((train[name] >= 1, f"train.{name}={train[name]}: at least 1"))
+  for name in ("checkpoint_minutes", "keep"):
     rules.append(
       (train[name] > 0, f"train.{name}={train[name]} must be positive")
     )
@@ -43,7 +55,31 @@ def validate(config: ml_collections.ConfigDict) -> None:
     rules.append(
       (adam[name] > 0, f"optimizer.{name}={adam[name]} must be positive")
     )
+  for name, rate in adam.groups.items():
+    rules.append(
+      (rate >= 0, f"optimizer.groups.{name}={rate}: must not be negative")
+    )
   rules += [
+    (
+      train.batch_size % max(train.accumulate, 1) == 0,
+      f"train.accumulate={train.accumulate} does not divide "
+      f"train.batch_size={train.batch_size}",
+    ),
+    (
+      train.min_snr >= 0,
+      f"train.min_snr={train.min_snr}: must not be negative, 0 is none",
+    ),
+    (
+      not train.image_batch_share or bool(adam.groups.unet),
+      f"train.image_batch_share={train.image_batch_share}: 2D batches teach "
+      "the unet, which optimizer.groups.unet=0 freezes; set one of them",
+    ),
+    (
+      config.schedule.prediction_type != "epsilon"
+      or not config.schedule.rescale_betas_zero_snr,
+      "schedule.rescale_betas_zero_snr with prediction_type='epsilon': x0 is "
+      "lost in pure noise; use 'v_prediction'",
+    ),
     (
       0 <= adam.warmup_steps < train.steps,
       f"optimizer.warmup_steps={adam.warmup_steps}: must be below "
@@ -64,7 +100,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f"data.crop={config.data.crop}: only the vae task trains on crops",
     ),
     (
-      config.task == "vae" or bool(train.init_from),
+      config.task == "vae" or bool(train.init_from) or not reads_weights,
       f"train.init_from='': the {config.task} task needs a folder with a "
       f"{'vae' if config.task == 'image' else '2D model'}",
     ),
@@ -86,21 +122,23 @@ def check_devices(
   Raises:
     ValueError: naming the field.
   """
-  size, views = config.train.batch_size, config.data.num_views
+  parts, views = config.train.accumulate, config.data.num_views
+  size = config.train.batch_size // parts
   groups = mesh.shape["data"] * mesh.shape["fsdp"]
   across = mesh.shape["view"]
   if size % groups:
     raise ValueError(
-      f"config: train.batch_size={size} does not divide over {groups} devices "
-      "(mesh.data x mesh.fsdp); choose a multiple"
+      f"config: train.batch_size={size * parts} / train.accumulate={parts} "
+      f"does not divide over {groups} devices (mesh.data x mesh.fsdp); choose "
+      "a multiple"
     )
   whole = size % (groups * across) == 0
   if not whole and (size != groups or views % across):
     raise ValueError(
       f"config: mesh.view={across} does not divide what each of the {groups} "
       f"groups of devices has, {size // groups} examples of {views} views: "
-      f"choose train.batch_size={groups * across}, or {groups} with a divisor "
-      "of data.num_views"
+      f"choose train.batch_size={groups * across * parts}, or "
+      f"{groups * parts} with a divisor of data.num_views"
     )
 
 

@@ -19,10 +19,10 @@ from mvjax.training import loop, program
 from mvjax.training.tasks import registry
 from tests.parallel import small
 
-# (data, fsdp, view) and the examples of a batch: with 8, whole examples lie
-# on a device, with 4 and a view axis the views of an example are divided.
-STEPS = [((1, 1, 1), 8), ((8, 1, 1), 8)]
-STEPS += [((1, 1, 1), 4), ((4, 1, 2), 4), ((2, 2, 2), 4)]
+# (data, fsdp, view) and the parts of a batch of 8: in two parts of 4 there are
+# fewer examples than devices, and the `view` axis divides their views.
+ONE = (1, 1, 1), 1
+STEPS = [ONE, ((8, 1, 1), 1), ((4, 1, 2), 2), ((2, 2, 2), 2)]
 # Devices and samples; 4 samples have two devices each.
 SAMPLES = [(1, 8), (8, 8), (8, 4)]
 
@@ -32,23 +32,25 @@ def main(out: pathlib.Path) -> None:
   warnings.filterwarnings("ignore", message="text cut")
   compilation.enable_cache()
   results = {}
-  for sizes, count in STEPS:
-    for name, value in train_step(out, sizes, count).items():
-      results[f"step {sizes} {count} {name}"] = value
+  for sizes, parts in STEPS:
+    for name, value in train_step(out, sizes, parts).items():
+      results[f"step {sizes} {parts} {name}"] = value
   for devices, count in SAMPLES:
     results[f"sample {devices} {count}"] = sample(out, devices, count)
   np.savez(out / "results.npz", **results)
 
 
-def train_step(out, sizes, count):
+def train_step(out, sizes, parts):
   """Loss and gradients of the first step, and what a device holds."""
-  config = small.config(out / "model", batch_size=count)
+  config = small.config(out / "model", batch_size=8)
+  with config.unlocked():
+    config.train.accumulate = parts
   section = small.mesh_section(config, sizes)
   mesh = meshes.make(section, jax.devices()[: np.prod(sizes)])
   stream = loop.open_streams(config)["main"]
   task = registry.make(config, workdir=out, stream=stream)
   run = program.Run(config, task, mesh=mesh)
-  state = run.program.start(task.params)
+  state = run.program.start()
   batch = run.put(next(stream.start(0)))
   state, metrics = run.step("main", state, batch)
   # After one step the first moments are the clipped gradients times 1 - b1.

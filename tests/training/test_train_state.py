@@ -8,10 +8,23 @@ import optax
 from mvjax.training import state
 
 
-def quadratic(params, batch, key, frozen):
-  del key
-  error = params["w"] - batch["target"] - frozen
-  return jnp.square(error).sum(), {"error": jnp.abs(error).max()}
+def squares(params, batch, drawn, frozen):
+  error = params["w"][None] - batch["target"] - frozen + drawn["noise"]
+  value = jnp.square(error).sum(-1).mean()
+  return value, {"error": jnp.abs(error).mean()}
+
+
+def loss(scale):
+  """Of targets [b d], with noise of the given size."""
+
+  def draw(key, batch):
+    shape = batch["target"].shape
+    return {"noise": scale * jax.random.normal(key, shape)}
+
+  return state.Loss(draw=draw, value=squares)
+
+
+quadratic = loss(0.0)
 
 
 def test_decay_ramps_up_to_its_limit():
@@ -23,7 +36,9 @@ def test_step_follows_the_gradient_and_averages():
   optimizer = optax.sgd(0.25)
   before = state.create({"w": jnp.array([1.0, 2.0])}, optimizer)
   step = state.make_step(quadratic, optimizer, seed=0, ema_limit=0.99)
-  after, metrics = jax.jit(step)(before, {"target": jnp.zeros(2)}, jnp.zeros(2))
+  after, metrics = jax.jit(step)(
+    before, {"target": jnp.zeros((1, 2))}, jnp.zeros((1, 2))
+  )
   # Half of the way to the minimum, of which the average takes 0.9.
   np.testing.assert_allclose(after.params["w"], [0.5, 1.0])
   np.testing.assert_allclose(after.ema["w"], [0.55, 1.1])
@@ -37,7 +52,9 @@ def test_frozen_arrays_are_arguments():
   made = state.create({"w": jnp.zeros(2)}, optimizer)
   step = jax.jit(state.make_step(quadratic, optimizer, seed=0, ema_limit=0.9))
   for value in (1.0, 2.0):
-    after, _ = step(made, {"target": jnp.zeros(2)}, jnp.full(2, value))
+    after, _ = step(
+      made, {"target": jnp.zeros((1, 2))}, jnp.full((1, 2), value)
+    )
     np.testing.assert_allclose(after.params["w"], value)
   assert step._cache_size() == 1
 
@@ -50,3 +67,29 @@ def test_keys_differ_by_step_and_by_name():
   draws = [float(jax.random.uniform(k[n])) for k in keys for n in k]
   assert len(set(draws[:4])) == 4
   assert draws[2:4] == draws[4:]
+
+
+def test_parts_of_a_batch_add_up_to_it():
+  """Same noise in every row, however many parts there are."""
+  rng = np.random.default_rng(0)
+  batch = {"target": jnp.asarray(rng.normal(size=(12, 2)), jnp.float32)}
+  optimizer = optax.sgd(0.1)
+  made = state.create({"w": jnp.zeros(2)}, optimizer)
+  results = [
+    jax.jit(
+      state.make_step(loss(1.0), optimizer, seed=3, ema_limit=0.9, parts=parts)
+    )(made, batch, jnp.zeros((1, 2)))
+    for parts in (1, 2, 6, 12)
+  ]
+  for found in results[1:]:
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+      found,
+      results[0],
+    )
+
+
+def test_parts_take_rows_of_every_device():
+  """Rows that lie together on a device are dealt out to the parts."""
+  dealt = state.in_parts(jnp.arange(8), 2)
+  np.testing.assert_array_equal(dealt, [[0, 2, 4, 6], [1, 3, 5, 7]])

@@ -56,7 +56,7 @@ def test_batches_must_divide_over_devices():
   for sizes in ((2, 1, 1), (1, 2, 1), (1, 2, 4), (1, 1, 2)):
     validation.check_devices(config, mesh(*sizes))
   for sizes, message in {
-    (4, 1, 1): "batch_size=2 does not divide over 4",
+    (4, 1, 1): "batch_size=2 / train.accumulate=1 does not divide",
     (1, 2, 3): "mesh.view=3 does not divide",
     (1, 1, 4): "mesh.view=4 does not divide .* 2 examples of 4 views",
   }.items():

@@ -1,5 +1,6 @@
 """What the diffusion tasks share: latents, the denoising loss, samples."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from mvjax import diffusion, geometry, sampling, scores, tokenizer
 from mvjax.models import stable_diffusion
@@ -16,12 +17,50 @@ from mvjax.models import stable_diffusion
 _ELEVATION, _DISTANCE, _FIELD_OF_VIEW = np.deg2rad(20.0), 3.0, np.deg2rad(40.0)
 
 
-def draw_latents(
+def draw(
+  model: stable_diffusion.FlaxStableDiffusion,
+  keys: Mapping[str, Key[Array, ""]],
+  *,
+  batch: Mapping[str, Any],
+  caption_dropout: float,
+) -> dict[str, Array]:
+  """What is random in the loss of a batch.
+
+  Args:
+    model: gives the latents' shape and the schedule.
+    keys: streams 'posterior', 'caption', 'time' and 'noise'.
+    batch: see `draw_latents`.
+    caption_dropout: share of captions that become the empty text.
+
+  Returns:
+    Standard normal `posterior` and `noise` [b v i j c], `time` [b] and
+    `captionless` [b] bool.
+  """
+  if "posterior" in batch:
+    *sizes, channels = batch["posterior"].shape
+    shape = (*sizes, channels // 2)
+  else:
+    b, v, height, width, _ = batch["image"].shape
+    factor = 2 ** (len(model.vae.block_out_channels) - 1)
+    shape = b, v, height // factor, width // factor, model.vae.latent_channels
+  return {
+    "posterior": jax.random.normal(keys["posterior"], shape),
+    "captionless": jax.random.bernoulli(
+      keys["caption"], caption_dropout, shape[:1]
+    ),
+    "time": draw_times(
+      keys["time"], shape[0], length=model.schedule.num_train_timesteps
+    ),
+    "noise": jax.random.normal(keys["noise"], shape),
+  }
+
+
+def latents_of(
   model: stable_diffusion.FlaxStableDiffusion,
   params: Any,
   *,
   batch: Mapping[str, Any],
-  key: Key[Array, ""],
+  noise: Float[Array, "b v i j c"],
 ) -> Float[Array, "b v i j c"]:
   """Latents drawn from the autoencoder's posterior, scaled to variance 1.
 
@@ -29,7 +68,7 @@ def draw_latents(
     model: gives the autoencoder and the scale.
     params: with those of `vae`, unless the batch has posteriors.
     batch: `posterior` [b v i j 2c], or `image` [b v h w 3] to encode.
-    key: of the draw.
+    noise: standard normal.
   """
   if "posterior" in batch:
     mean, log_variance = jnp.split(batch["posterior"], 2, axis=-1)
@@ -42,7 +81,6 @@ def draw_latents(
       method="encode",
     )
     mean, log_variance = (x.reshape(b, v, *x.shape[1:]) for x in flat)
-  noise = jax.random.normal(key, mean.shape)
   return (mean + jnp.exp(0.5 * log_variance) * noise) * model.scaling_factor
 
 
@@ -50,12 +88,10 @@ def drop_captions(
   texts: Shaped[Array, "b *t"],
   empty: Shaped[Array, "*t"],
   *,
-  share: float,
-  key: Key[Array, ""],
+  dropped: Bool[Array, "b"],
 ) -> Shaped[Array, "b *t"]:
-  """Replaces a share of the captions, ids or encoded, by the empty text."""
-  shape = (len(texts), *[1] * empty.ndim)
-  dropped = jax.random.bernoulli(key, share, shape)
+  """Replaces some captions, ids or encoded, by the empty text."""
+  dropped = dropped.reshape(-1, *[1] * empty.ndim)
   return jnp.where(dropped, empty[None], texts)
 
 
@@ -79,12 +115,12 @@ def denoising_loss(
   latents: Float[Array, "b v h w c"],
   text: Float[Array, "b n d"],
   cameras: Any,
-  keys: Mapping[str, Key[Array, ""]],
+  drawn: Mapping[str, Array],
+  min_snr: float = 0.0,
 ) -> Float[Array, ""]:
   """Mean squared error of the network's own target (eq. 1 of the paper).
 
-  All views of an asset share one uniform time; the loss is the mean over
-  views.
+  All views of an asset share one time; the loss is the mean over views.
 
   Args:
     model: gives the network and the schedule.
@@ -92,13 +128,12 @@ def denoising_loss(
     latents: clean, variance 1.
     text: encoded captions.
     cameras: of the views, or None for the 2D network.
-    keys: streams 'time' and 'noise'.
+    drawn: `time` and `noise`, from `draw`.
+    min_snr: gamma of `diffusion.min_snr_weight`; 0: all times weigh the same.
   """
   b, v = latents.shape[:2]
-  schedule = model.schedule
-  t = draw_times(keys["time"], b, length=schedule.num_train_timesteps)
+  schedule, t, noise = model.schedule, drawn["time"], drawn["noise"]
   level = schedule.level(t)
-  noise = jax.random.normal(keys["noise"], latents.shape)
   noisy = diffusion.add_noise(latents, noise, level=level)
   target = diffusion.network_target(
     latents, noise, level=level, prediction_type=schedule.prediction_type
@@ -110,7 +145,13 @@ def denoising_loss(
     jnp.repeat(text, v, axis=0),
     cameras,
   )
-  return jnp.square(output.reshape(target.shape) - target).mean()
+  error = jnp.square(output.reshape(target.shape) - target)
+  if min_snr:
+    weight = diffusion.min_snr_weight(
+      level, min_snr, prediction_type=schedule.prediction_type
+    )
+    error = error * weight[:, None, None, None, None]
+  return error.mean()
 
 
 class Sampler:
@@ -129,17 +170,22 @@ class Sampler:
   ):
     self._model, self._views, self._columns = model, views, columns
     self._score = scores.classifier_free_guidance(model.score)
-    self._steps = sampling.make_steps(
-      model.schedule,
-      config.train.sample_steps,
-      mode="2d",
-      lambda_schedule="constant:0",
-    )
+    self._num_steps = config.train.sample_steps
     self._scale = config.train.guidance_scale
     prompts = list(config.train.prompts)
     self._ids = np.repeat(model.tokenizer(prompts), columns // views, axis=0)
     self._encode = jax.jit(model.encode_text)
     self._decode = jax.jit(model.decode)
+
+  @functools.cached_property
+  def _steps(self) -> sampling.Steps:
+    """Made when first needed: a task may be made of shapes alone."""
+    return sampling.make_steps(
+      self._model.schedule,
+      self._num_steps,
+      mode="2d",
+      lambda_schedule="constant:0",
+    )
 
   def __call__(self, params: Any) -> tuple[np.ndarray, int]:
     """Images `[n h w 3]` and their number per row."""

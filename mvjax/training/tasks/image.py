@@ -26,24 +26,31 @@ def make(
     "empty": tokens([""])[0],
   }
 
-  def loss(params, batch, key, frozen):
-    keys = state.streams(key, "posterior", "caption", "time", "noise")
+  def draw(key, batch):
+    return denoising.draw(
+      model,
+      state.streams(key, "posterior", "caption", "time", "noise"),
+      batch=batch,
+      caption_dropout=config.train.caption_dropout,
+    )
+
+  def loss(params, batch, drawn, frozen):
     params = {**frozen, **params}
     ids = denoising.drop_captions(
       batch["ids"],
       frozen["empty"],
-      share=config.train.caption_dropout,
-      key=keys["caption"],
+      dropped=drawn["captionless"],
     )
     value = denoising.denoising_loss(
       model,
       params,
-      latents=denoising.draw_latents(
-        model, params, batch=batch, key=keys["posterior"]
+      latents=denoising.latents_of(
+        model, params, batch=batch, noise=drawn["posterior"]
       ),
       text=model.encode_text(params, ids),
       cameras=None,
-      keys=keys,
+      drawn=drawn,
+      min_snr=config.train.min_snr,
     )
     return value, {}
 
@@ -56,7 +63,7 @@ def make(
   return task.Task(
     params={name: params[name] for name in _TRAINED},
     frozen=frozen,
-    losses={"main": loss},
+    losses={"main": state.Loss(draw=draw, value=loss)},
     prepare=lambda batch: denoising.prepare(batch, tokens),
     draw=lambda params, frozen, batch: sampler({**frozen, **params}),
     write=write,

@@ -5,7 +5,7 @@ every view is cut off from the others, and a share of the steps may be plain
 2D batches: both keep the single-view score a trained one.
 """
 
-from typing import Any
+import functools
 
 import jax
 import ml_collections
@@ -35,10 +35,30 @@ def make(
     "empty": tokens([""])[0],
   }
 
-  def loss(params, batch, key, frozen, *, sees_cameras):
+  def draw(key, batch):
     keys = state.streams(
       key, "posterior", "caption", "time", "noise", "offsets", "cut"
     )
+    drawn = denoising.draw(
+      model,
+      keys,
+      batch=batch,
+      caption_dropout=config.train.caption_dropout,
+    )
+    b, v, height, width, _ = drawn["noise"].shape
+    points = epipolar_mv.levels(model.epipolar, (height, width))
+    offsets = {
+      (h, w): jax.random.uniform(one, (b, v, h, w, m))
+      for one, ((h, w), m) in zip(
+        jax.random.split(keys["offsets"], len(points)),
+        points.items(),
+        strict=True,
+      )
+    }
+    cut = jax.random.bernoulli(keys["cut"], config.train.view_dropout, (b,))
+    return drawn | {"offsets": offsets, "cut": cut}
+
+  def loss(params, batch, drawn, frozen, *, sees_cameras):
     params = {**frozen, **params}
     empty = model.encode_text(params, frozen["empty"][None])[0]
     text = denoising.drop_captions(
@@ -46,39 +66,31 @@ def make(
       if "text" in batch
       else model.encode_text(params, batch["ids"]),
       empty,
-      share=config.train.caption_dropout,
-      key=keys["caption"],
+      dropped=drawn["captionless"],
     )
-    latents = denoising.draw_latents(
-      model, params, batch=batch, key=keys["posterior"]
+    latents = denoising.latents_of(
+      model, params, batch=batch, noise=drawn["posterior"]
     )
     cameras = None
     if sees_cameras:
-      cameras = _jittered_cameras(
+      # Depth samples are random within their pieces.
+      cameras = epipolar_mv.features(
         batch["camera"],
         latents.shape[2:4],
         config=model.epipolar,
-        key=keys["offsets"],
+        offsets=drawn["offsets"],
       )
-      cut = jax.random.bernoulli(
-        keys["cut"], config.train.view_dropout, (len(latents),)
-      )
-      cameras = camera_features.cut_views(cameras, cut)
+      cameras = camera_features.cut_views(cameras, drawn["cut"])
     value = denoising.denoising_loss(
       model,
       params,
       latents=latents,
       text=text,
       cameras=cameras,
-      keys=keys,
+      drawn=drawn,
+      min_snr=config.train.min_snr,
     )
     return value, {}
-
-  def multiview_loss(params, batch, key, frozen):
-    return loss(params, batch, key, frozen, sees_cameras=True)
-
-  def image_loss(params, batch, key, frozen):
-    return loss(params, batch, key, frozen, sees_cameras=False)
 
   def write(params, frozen, folder, *, dtype, batches):
     del batches
@@ -89,22 +101,13 @@ def make(
   return task.Task(
     params={"unet": params["unet"]},
     frozen=frozen,
-    losses={"main": multiview_loss, "image": image_loss},
+    losses={
+      kind: state.Loss(
+        draw=draw, value=functools.partial(loss, sees_cameras=kind == "main")
+      )
+      for kind in ("main", "image")
+    },
     prepare=lambda batch: denoising.prepare(batch, tokens),
     draw=lambda params, frozen, batch: sampler({**frozen, **params}),
     write=write,
   )
-
-
-def _jittered_cameras(
-  camera: Any, size: tuple[int, int], *, config: Any, key: Any
-) -> camera_features.CameraFeatures:
-  """Camera features whose depth samples are random within their pieces."""
-  b, v = camera.camera_to_world.shape[:2]
-  points = epipolar_mv.levels(config, size)
-  keys = jax.random.split(key, len(points))
-  offsets = {
-    (h, w): jax.random.uniform(one, (b, v, h, w, m))
-    for one, ((h, w), m) in zip(keys, points.items(), strict=True)
-  }
-  return epipolar_mv.features(camera, size, config=config, offsets=offsets)

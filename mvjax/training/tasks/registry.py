@@ -19,6 +19,15 @@ def make(
   if config.task == "vae":
     return vae.make(config)
   tokens = find_tokenizer(config, workdir=workdir, stream=stream)
+  return with_tokenizer(config, tokens)
+
+
+def with_tokenizer(
+  config: ml_collections.ConfigDict, tokens: tokenizer.Tokenizer
+) -> task.Task:
+  """The task that `config.task` names, its texts through a given tokenizer."""
+  if config.task == "vae":
+    return vae.make(config)
   make_task = {"image": image.make, "multiview": multiview.make}[config.task]
   return make_task(config, tokens)
 

@@ -26,7 +26,7 @@ class Task:
 
   params: Any
   frozen: Any
-  losses: Mapping[str, state.LossFn]
+  losses: Mapping[str, state.Loss]
   prepare: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
   draw: Callable[[Any, Any, Mapping[str, Any]], tuple[np.ndarray, int]]
   write: Callable[..., None]

@@ -35,14 +35,18 @@ def make(config: ml_collections.ConfigDict) -> task.Task:
   frozen = {name: params[name] for name in held}
   trained = {name: params[name] for name in params if name not in held}
 
-  def loss(params, batch, key, frozen):
+  def draw_noise(key, batch):
+    n, height, width, _ = batch["image"].shape
+    factor = 2 ** (len(module.block_out_channels) - 1)
+    shape = n, height // factor, width // factor, module.latent_channels
+    keys = state.streams(key, "posterior")
+    return {"posterior": jax.random.normal(keys["posterior"], shape)}
+
+  def loss(params, batch, drawn, frozen):
     images = batch["image"]
     variables = {"params": {**frozen, **params}}
     mean, log_variance = module.apply(variables, images, method="encode")
-    noise = jax.random.normal(
-      state.streams(key, "posterior")["posterior"], mean.shape
-    )
-    latents = mean + jnp.exp(0.5 * log_variance) * noise
+    latents = mean + jnp.exp(0.5 * log_variance) * drawn["posterior"]
     decoded = module.apply(variables, latents, method="decode")
     absolute, edges = pixel_loss(decoded, images), edge_loss(decoded, images)
     divergence = kl_divergence(mean, log_variance)
@@ -84,7 +88,7 @@ def make(config: ml_collections.ConfigDict) -> task.Task:
   return task.Task(
     params=trained,
     frozen=frozen,
-    losses={"main": loss},
+    losses={"main": state.Loss(draw=draw_noise, value=loss)},
     prepare=prepare,
     draw=draw,
     write=write,

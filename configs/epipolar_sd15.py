@@ -1,0 +1,46 @@
+"""The paper's model at full size: Stable Diffusion 1.5 with epipolar blocks.
+
+  python launch.py convert stable-diffusion-v1-5/stable-diffusion-v1-5 \
+    --out=models/sd15
+  python launch.py train --config=configs/epipolar_sd15.py:v5e-256 \
+    --workdir=gs://BUCKET/sd15 --config.data.path=DATA
+
+All but the networks is as in configs/epipolar_sd21.py.
+"""
+
+import ml_collections
+
+from configs import epipolar_sd21, presets
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """The record for a mesh of `presets.MESHES`, or ',runlocal'.
+
+  Raises:
+    ValueError: an unknown mesh, listing the known ones.
+  """
+  _, local = presets.parse("epipolar_sd15", arg, meshes=True)
+  config = epipolar_sd21.get_config(arg)
+  if local:
+    return config
+  with config.unlocked():
+    networks(config)
+    config.train.init_from = config.sample.image = "models/sd15"
+  return config
+
+
+def networks(config: ml_collections.ConfigDict) -> None:
+  """Those of stable-diffusion-v1-5."""
+  config.unet.update(
+    num_heads=(8, 8, 8, 8),
+    cross_attention_dim=768,
+    use_linear_projection=False,
+  )
+  config.text_encoder.update(
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    hidden_act="quick_gelu",
+    pad_token="<|endoftext|>",
+  )

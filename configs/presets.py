@@ -1,0 +1,58 @@
+"""What configs share: options after the colon, meshes, small versions."""
+
+import ml_collections
+
+# Devices by axis and the examples of a step. One slice unless `dcn_` says
+# otherwise; a GPU host of eight is a slice of its own.
+MESHES = {
+  "v5e-16": dict(mesh=dict(data=1, fsdp=16), batch_size=64),
+  "v5e-256": dict(mesh=dict(data=16, fsdp=16), batch_size=1024),
+  "v5p-64": dict(mesh=dict(data=16, fsdp=4), batch_size=1024),
+  "v6e-256": dict(mesh=dict(data=32, fsdp=8), batch_size=2048),
+  "h100-8": dict(mesh=dict(data=1, fsdp=8), batch_size=64),
+  "h100-64": dict(mesh=dict(data=1, fsdp=8, dcn_data=8), batch_size=512),
+}
+
+
+def parse(name: str, arg: str, *, meshes: bool = False) -> tuple[str, bool]:
+  """Reads the text after a config's colon: a mesh, 'runlocal' or neither.
+
+  Args:
+    name: of the config, for the error.
+    arg: comes after the colon.
+    meshes: whether the config has meshes.
+
+  Returns:
+    The name of the mesh or '', and whether 'runlocal' was there.
+
+  Raises:
+    ValueError: something else, listing what there is.
+  """
+  allowed = [*(MESHES if meshes else ()), "runlocal"]
+  words = [word for word in arg.split(",") if word]
+  chosen = [word for word in words if word != "runlocal"]
+  if len(chosen) > 1 or set(words) - set(allowed):
+    raise ValueError(
+      f"configs/{name}.py:{arg}: choose from {', '.join(allowed)}"
+    )
+  return "".join(chosen), "runlocal" in words
+
+
+def set_mesh(config: ml_collections.ConfigDict, name: str) -> None:
+  """Sets mesh and batch size of a preset; '' leaves them."""
+  if name:
+    config.mesh.update(MESHES[name]["mesh"])
+    config.train.batch_size = MESHES[name]["batch_size"]
+
+
+def sample_locally(config: ml_collections.ConfigDict) -> None:
+  """Samples the nano models of this repository in a few steps instead."""
+  config.image_model.resolution = "native"
+  config.sample.update(
+    multiview="checkpoints/nano-mv",
+    image="checkpoints/nano-2d",
+    steps=4,
+    views=2,
+    timestep_spacing="trailing",
+    dtype="float32",
+  )

@@ -1,0 +1,1 @@
+"""What a run will need of a TPU topology, from its compiler alone."""

@@ -1,0 +1,246 @@
+"""Takes a program apart into the networks' blocks, each kind once.
+
+A program is traced once, and every call of a block is written down with its
+module and the shapes of its inputs. Calls that are equal in all of that are
+one kind, which is compiled once and counted as often as it is called. What is
+between the blocks (noise, skips, the loss, the optimiser) is not in them.
+"""
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from mvjax.nn import attention, blocks, epipolar, layers, text_encoder, vae
+from mvjax.parallel import logical, rules
+
+# The blocks, and which of their inputs depend on trained parameters.
+UNITS: dict[type[nn.Module], tuple[int, ...]] = {
+  attention.SpatialTransformer: (0,),
+  blocks.ResnetBlock: (0, 1),
+  blocks.Downsample: (0,),
+  blocks.Upsample: (0,),
+  epipolar.EpipolarConsistencyBlock: (0, 1),
+  layers.Conv: (0,),
+  layers.Embedder: (0,),
+  layers.GroupNorm: (0,),
+  text_encoder.Layer: (0,),
+  vae.PixelAttention: (0,),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+  """A kind of block.
+
+  Attributes:
+    kind: equal for calls that are compiled to one program.
+    group: equal for blocks of one class, network and resolution.
+    name: where the first of them is.
+    module: unbound.
+    params: shapes of its parameters.
+    inputs: shapes of its inputs.
+    network: type of the network that it is part of.
+    count: how often the program calls one.
+  """
+
+  kind: str
+  group: tuple[Any, ...]
+  name: str
+  module: nn.Module
+  params: Any
+  inputs: tuple[Any, ...]
+  network: str
+  count: int
+
+
+def find(fun: Callable[..., Any], *args: Any) -> list[Block]:
+  """The kinds of blocks that a function calls, in order.
+
+  Args:
+    fun: a traceable function; a scanned body counts once.
+    *args: its arguments, or their shapes.
+  """
+  calls: dict[str, Block] = {}
+  counts: collections.Counter[str] = collections.Counter()
+  with _recorded(calls, counts):
+    jax.eval_shape(fun, *args)
+  return [
+    dataclasses.replace(block, count=counts[key])
+    for key, block in calls.items()
+  ]
+
+
+@contextlib.contextmanager
+def _recorded(
+  calls: dict[str, Block], counts: collections.Counter[str]
+) -> Iterator[None]:
+  inside = False
+
+  def intercept(call, args, kwargs, context):
+    nonlocal inside
+    module = context.module
+    unit = isinstance(module, tuple(UNITS))
+    if inside or not unit or context.method_name != "__call__":
+      return call(*args, **kwargs)
+    inside = True
+    try:
+      result = call(*args, **kwargs)
+    finally:
+      inside = False
+    inputs, params = _shapes((args, dict(module.variables.get("params", {}))))
+    free = module.clone(parent=None, name=None)
+    network = _root(module)
+    kind = repr((free, params, inputs, network))
+    block = Block(
+      kind=kind,
+      group=(network, type(free).__name__, inputs[0].shape[:-1]),
+      name="/".join((network.lower(), *module.path)),
+      module=free,
+      params=params,
+      inputs=inputs,
+      network=network,
+      count=0,
+    )
+    calls.setdefault(kind, block)
+    counts[kind] += 1
+    return result
+
+  with nn.intercept_methods(intercept):
+    yield
+
+
+def _root(module: nn.Module) -> str:
+  """Class name of the network that a bound module belongs to."""
+  while isinstance(module.parent, nn.Module):
+    module = module.parent
+  return type(module).__name__
+
+
+def _shapes(tree: Any) -> Any:
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def forward(block: Block) -> Callable[..., Any]:
+  """(params, *inputs) -> output of a block."""
+
+  def run(params, *inputs):
+    output = block.module.apply({"params": params}, *inputs)
+    return logical.constrain(output, "batch")
+
+  return run
+
+
+def gradient(block: Block) -> Callable[..., Any]:
+  """(params, *inputs) -> output, gradients of parameters and inputs.
+
+  Forward and backward; the output stands in for its cotangent.
+  """
+  indices = _differentiated(block)
+
+  def run(params, *inputs):
+    def apply(params, *moving):
+      given = list(inputs)
+      for index, value in zip(indices, moving, strict=True):
+        given[index] = value
+      return forward(block)(params, *given)
+
+    output, pull = jax.vjp(apply, params, *(inputs[i] for i in indices))
+    return output, pull(output)
+
+  return run
+
+
+def saved_bytes(block: Block, *, mesh: Mesh) -> int:
+  """Bytes a device keeps between a block's forward and its backward.
+
+  Counts what automatic differentiation stores, except the parameters and
+  casts of them; the compiler may store less.
+  """
+  indices = _differentiated(block)
+
+  def residuals(params, *inputs):
+    def apply(params, *moving):
+      given = list(inputs)
+      for index, value in zip(indices, moving, strict=True):
+        given[index] = value
+      return forward(block)(params, *given)
+
+    return jax.vjp(apply, params, *(inputs[i] for i in indices))[1]
+
+  leaves = jax.tree.leaves(
+    jax.eval_shape(residuals, block.params, *block.inputs)
+  )
+  weights = {leaf.size for leaf in jax.tree.leaves(block.params)}
+  total = sum(
+    leaf.size * jnp.dtype(leaf.dtype).itemsize
+    for leaf in leaves
+    if leaf.size not in weights
+  )
+  return total // _shards(block, mesh)
+
+
+def arguments(block: Block, *, mesh: Mesh, whole: bool) -> tuple[Any, ...]:
+  """Parameters and inputs of a block as they lie on a mesh.
+
+  Args:
+    block: the block.
+    mesh: where.
+    whole: whether all parameters are on every device, as in sampling.
+  """
+  replicated = NamedSharding(mesh, jax.P())
+  shardings = rules.parameter_shardings(block.params, mesh)
+  if whole:
+    shardings = jax.tree.map(lambda _: replicated, shardings)
+  params = jax.tree.map(_placed, block.params, shardings)
+  inputs = tuple(_divided(value, mesh) for value in block.inputs)
+  return params, *inputs
+
+
+def gradient_shardings(args: tuple[Any, ...], block: Block) -> Any:
+  """Output shardings of `gradient`: those of what is differentiated."""
+  params, *inputs = jax.tree.map(lambda leaf: leaf.sharding, args)
+  moving = tuple(inputs[i] for i in _differentiated(block))
+  return None, (params, *moving)
+
+
+def _differentiated(block: Block) -> tuple[int, ...]:
+  indices = next(v for k, v in UNITS.items() if isinstance(block.module, k))
+  return tuple(
+    i
+    for i in indices
+    if i < len(block.inputs)
+    and isinstance(block.inputs[i], jax.ShapeDtypeStruct)
+  )
+
+
+def _divided(value: Any, mesh: Mesh) -> Any:
+  """An input with its places: maps and tokens lead with the views of all
+  examples, the arrays of camera features with examples, then views.
+  """
+  plain = isinstance(value, jax.ShapeDtypeStruct)
+  names = ("batch",) if plain else ("batch", "view")
+
+  def place(leaf):
+    spec = logical.spec(names[: leaf.ndim], leaf.shape, mesh.shape)
+    return _placed(leaf, NamedSharding(mesh, spec))
+
+  return jax.tree.map(place, value)
+
+
+def _placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _shards(block: Block, mesh: Mesh) -> int:
+  """Over how many devices a block's first input is divided."""
+  leaf = block.inputs[0]
+  spec = logical.spec(("batch",), leaf.shape, mesh.shape)
+  placed = NamedSharding(mesh, spec).shard_shape(leaf.shape)
+  return leaf.shape[0] // placed[0]

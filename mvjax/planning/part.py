@@ -1,0 +1,191 @@
+"""One program of a plan: compiled whole, or as the sum of its blocks."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import tqdm
+from jax.sharding import Mesh
+
+from mvjax.parallel import mesh as meshes
+from mvjax.planning import blocks, cost, flops
+
+# Share of the FLOPs in the groups of blocks that are compiled.
+_COVERED = 0.95
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+  """What a program needs.
+
+  Attributes:
+    name: of the program.
+    whole: whether it was compiled as it runs, or block by block.
+    memory: bytes on a device by what they hold; they add up.
+    cost: work of a device.
+    compiled: programs that were compiled for it.
+    seconds: of tracing and compiling.
+    problem: the compiler's words if it refused the program, or ''.
+  """
+
+  name: str
+  whole: bool
+  memory: Mapping[str, int]
+  cost: cost.Cost
+  compiled: int
+  seconds: float
+  problem: str = ""
+
+  @property
+  def bytes(self) -> int:
+    """Memory of a device."""
+    return sum(self.memory.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+  """Blocks of one kind in a program.
+
+  Attributes:
+    block: the kind.
+    times: how often the program calls it.
+    trained: whether it runs backward too.
+    replicated: whether every device has its parameters whole.
+  """
+
+  block: blocks.Block
+  times: int
+  trained: bool
+  replicated: bool
+
+  @property
+  def flops(self) -> int:
+    """Of all calls, over all devices, as traced."""
+    block = self.block
+    fun = blocks.gradient if self.trained else blocks.forward
+    return self.times * flops.count(fun(block), block.params, *block.inputs)[0]
+
+  @property
+  def parameters(self) -> int:
+    """Numbers that all calls read."""
+    leaves = jax.tree.leaves(self.block.params)
+    return self.times * sum(leaf.size for leaf in leaves)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sum:
+  """Totals of blocks: work, what backward needs, the largest temporary."""
+
+  cost: cost.Cost
+  kept: int
+  temporary: int
+  compiled: int
+
+
+def compile_whole(name: str, fun: Callable[..., Any], *inputs: Any) -> Part:
+  """Compiles a program as it runs.
+
+  Args:
+    name: of the part.
+    fun: jitted, to be called inside `parallel.mesh.use`.
+    *inputs: shapes with places.
+  """
+  start = time.perf_counter()
+  try:
+    found = cost.compiled(fun, *inputs)
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return Part(
+      name=name,
+      whole=True,
+      memory={},
+      cost=cost.Cost(),
+      compiled=1,
+      seconds=time.perf_counter() - start,
+      problem=" ".join(str(error).split())[:300],
+    )
+  return Part(
+    name=name,
+    whole=True,
+    memory=found.memory,
+    cost=found.cost,
+    compiled=1,
+    seconds=time.perf_counter() - start,
+  )
+
+
+def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
+  """Compiles one block of each group and adds up what the calls need.
+
+  A group has the blocks of one class, network and resolution. The dearest
+  stands for the others: their work goes by their FLOPs, what their
+  collectives send by their parameters. Groups are compiled, the dearest first,
+  until they have `_COVERED` of all FLOPs; what is left goes by the same rule.
+  """
+  groups: dict[Any, list[Call]] = {}
+  for call in calls:
+    groups.setdefault(call.block.group, []).append(call)
+  weighed = [
+    (sum(call.flops for call in group), group) for group in groups.values()
+  ]
+  weighed.sort(key=lambda pair: -pair[0])
+  all_flops = sum(weight for weight, _ in weighed)
+  all_parameters = sum(call.parameters for call in calls)
+  total, temporary, compiled = cost.Cost(), 0, 0
+  done_flops = done_parameters = 0
+  with tqdm.tqdm(weighed, unit="block", desc=title) as progress:
+    for weight, group in progress:
+      if done_flops >= _COVERED * all_flops:
+        break
+      chosen = max(group, key=lambda call: call.flops)
+      progress.set_postfix_str(chosen.block.name)
+      one = _of_block(chosen, mesh=mesh)
+      parameters = sum(call.parameters for call in group)
+      total += (one.cost * chosen.times).scaled(
+        work=weight / max(chosen.flops, 1),
+        sent=parameters / max(chosen.parameters, 1),
+      )
+      temporary = max(temporary, one.memory["temporary"])
+      compiled += 1
+      done_flops, done_parameters = (
+        done_flops + weight,
+        done_parameters + parameters,
+      )
+  return Sum(
+    cost=total.scaled(
+      work=all_flops / max(done_flops, 1),
+      sent=all_parameters / max(done_parameters, 1),
+    ),
+    kept=sum(
+      call.times * blocks.saved_bytes(call.block, mesh=mesh)
+      for call in calls
+      if call.trained
+    ),
+    temporary=temporary,
+    compiled=compiled,
+  )
+
+
+def bytes_of(tree: Any) -> int:
+  """Bytes on a device of shapes with places."""
+  return sum(
+    leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def _of_block(call: Call, *, mesh: Mesh) -> cost.Compiled:
+  """One call, compiled."""
+  block = call.block
+  args = blocks.arguments(block, mesh=mesh, whole=call.replicated)
+  if call.trained:
+    shardings = blocks.gradient_shardings(args, block)
+    fun = jax.jit(blocks.gradient(block), out_shardings=shardings)
+  else:
+    fun = jax.jit(blocks.forward(block))
+  with meshes.use(mesh):
+    return cost.compiled(fun, *args)

@@ -1,0 +1,24 @@
+"""Programs compiled for TPUs that are not there (`make test-tpu-aot`)."""
+
+import pytest
+
+from mvjax.planning import chips
+from tests.tpu_aot import pods
+
+chips.prepare()
+
+
+@pytest.fixture(scope="session", params=pods.TOPOLOGIES)
+def topology(request):
+  return request.param
+
+
+@pytest.fixture(scope="session")
+def config():
+  """The multi-view task, its parameters over two of four chips."""
+  return pods.make_config(fsdp=2)
+
+
+@pytest.fixture(scope="session")
+def mesh(config, topology):
+  return pods.make_mesh(config, topology)

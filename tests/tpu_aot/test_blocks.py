@@ -1,0 +1,1 @@
+"""One block of each resolution, as the planner compiles it."""
