@@ -22,9 +22,10 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-  """The peak so far, in bytes."""
-  found = jax.local_devices()[0].memory_stats()
-  if found and "peak_bytes_in_use" in found:
-    return int(found["peak_bytes_in_use"])
+  """The peak so far in bytes, of the fullest device."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  found = [int(each.get("peak_bytes_in_use", 0)) for each in stats]
+  if any(found):
+    return max(found)
   unit = 1 if sys.platform == "darwin" else 1024
   return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

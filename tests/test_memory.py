@@ -30,6 +30,9 @@ def test_a_reset_forgets_what_was_given_back():
 
 
 def test_a_device_that_counts_is_asked(monkeypatch):
-  device = types.SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 7})
-  monkeypatch.setattr(jax, "local_devices", lambda: [device])
+  devices = [
+    types.SimpleNamespace(memory_stats=lambda n=n: {"peak_bytes_in_use": n})
+    for n in (3, 7)
+  ]
+  monkeypatch.setattr(jax, "local_devices", lambda: devices)
   assert memory.peak_bytes() == 7

@@ -30,7 +30,7 @@ def test_batches_that_made_programs_do_not_speak_for_the_others():
     [
       drawn(30.0, peak_memory_bytes=9 * 2**30),
       drawn(0.0, peak_memory_bytes=2**30),
-      drawn(0.0, peak_memory_bytes=2**30),
+      drawn(0.01, peak_memory_bytes=2**30),
     ]
   )
   assert figures["seconds"].value == pytest.approx(2)

@@ -99,8 +99,8 @@ def test_every_sample_has_its_folder(finished):
     assert seconds.keys() == {"condition", "denoise", "decode", "compile"}
     compiling.add(seconds["compile"])
     assert 2**26 < record["peak_memory_bytes"] < 2**38
-  # Two batches of three: the first one compiled, the second one did not.
-  assert len(compiling) == 2 and min(compiling) == 0
+  # Two batches of three: the first one compiled, the second next to nothing.
+  assert len(compiling) == 2 and min(compiling) < 0.05 * max(compiling)
 
 
 def test_samples_differ_by_prompt_and_seed(finished):
