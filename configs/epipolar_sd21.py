@@ -77,11 +77,15 @@ def training(config: ml_collections.ConfigDict) -> None:
   config.image_data.update(
     path="data/images", looks=("full",), image_size=256, threads=16, prefetch=8
   )
-  config.optimizer.update(learning_rate=5e-5, warmup_steps=1000)
+  config.optimizer.update(learning_rate=1e-4, warmup_steps=1000)
+  # New layers at the peak rate, those that SD has trained below it.
+  config.optimizer.groups.update(epipolar=1.0, unet=0.2)
   config.train.update(
     init_from="models/sd21",
     steps=50_000,
     batch_size=1024,
+    dtype="bfloat16",
+    remat="blocks",
     ema_decay=0.9999,
     image_batch_share=0.3,
     sample_every=2000,
@@ -104,6 +108,7 @@ def run_locally(config: ml_collections.ConfigDict) -> None:
     init_from="checkpoints/nano-2d",
     steps=24,
     batch_size=2,
+    dtype="float32",
     log_every=4,
     sample_every=0,
     sample_steps=2,

@@ -7,7 +7,7 @@ from mvjax.commands import flags
 
 def add(commands) -> None:
   """Adds `plan`."""
-  plan = flags.command(commands, "plan", plan_run, config=True)
+  plan = flags.command(commands, "plan", plan_run, config="config")
   plan.add_argument(
     "--topology", required=True, help="such as v5e:16x16 or v5p:4x4x4"
   )

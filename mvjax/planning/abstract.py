@@ -63,8 +63,10 @@ def train_task(config: ml_collections.ConfigDict, *, mesh: Mesh) -> task.Task:
   return dataclasses.replace(made[0], params=params, frozen=frozen)
 
 
-def batch(config: ml_collections.ConfigDict, chosen: task.Task) -> Any:
-  """Shapes of a global batch, from one made-up example."""
+def batch(
+  config: ml_collections.ConfigDict, chosen: task.Task, *, parts: int = 1
+) -> Any:
+  """Shapes of a global batch, or of one of its parts; views as images."""
   section = config.data.copy_and_resolve_references()
   with section.unlocked():
     section.source = "synthetic"
@@ -72,7 +74,7 @@ def batch(config: ml_collections.ConfigDict, chosen: task.Task) -> Any:
   example = chosen.prepare(next(stream.start(0)))
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
-      (config.train.batch_size * x.shape[0], *x.shape[1:]), x.dtype
+      (config.train.batch_size // parts * x.shape[0], *x.shape[1:]), x.dtype
     ),
     example,
   )

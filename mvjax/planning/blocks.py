@@ -33,6 +33,8 @@ UNITS: dict[type[nn.Module], tuple[int, ...]] = {
   text_encoder.Layer: (0,),
   vae.PixelAttention: (0,),
 }
+# What models call the networks.
+NETWORKS = {"UNet": "unet", "TextEncoder": "text_encoder", "VAE": "vae"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Block:
   Attributes:
     kind: equal for calls that are compiled to one program.
     group: equal for blocks of one class, network and resolution.
-    name: where the first of them is.
+    path: of the first one's parameters, the network's name first.
     module: unbound.
     params: shapes of its parameters.
     inputs: shapes of its inputs.
@@ -52,7 +54,7 @@ class Block:
 
   kind: str
   group: tuple[Any, ...]
-  name: str
+  path: str
   module: nn.Module
   params: Any
   inputs: tuple[Any, ...]
@@ -101,7 +103,7 @@ def _recorded(
     block = Block(
       kind=kind,
       group=(network, type(free).__name__, inputs[0].shape[:-1]),
-      name="/".join((network.lower(), *module.path)),
+      path="/".join((NETWORKS[network], *module.path)),
       module=free,
       params=params,
       inputs=inputs,
@@ -137,42 +139,34 @@ def forward(block: Block) -> Callable[..., Any]:
   return run
 
 
-def gradient(block: Block) -> Callable[..., Any]:
-  """(params, *inputs) -> output, gradients of parameters and inputs.
+def gradient(block: Block, *, learns: bool) -> Callable[..., Any]:
+  """(params, *inputs) -> output, gradients of inputs and perhaps parameters.
 
   Forward and backward; the output stands in for its cotangent.
+
+  Args:
+    block: the block.
+    learns: whether its parameters are trained.
   """
-  indices = _differentiated(block)
 
   def run(params, *inputs):
-    def apply(params, *moving):
-      given = list(inputs)
-      for index, value in zip(indices, moving, strict=True):
-        given[index] = value
-      return forward(block)(params, *given)
-
-    output, pull = jax.vjp(apply, params, *(inputs[i] for i in indices))
+    apply, moving = _parted(block, params, inputs, learns=learns)
+    output, pull = jax.vjp(apply, *moving)
     return output, pull(output)
 
   return run
 
 
-def saved_bytes(block: Block, *, mesh: Mesh) -> int:
+def saved_bytes(block: Block, *, learns: bool, mesh: Mesh) -> int:
   """Bytes a device keeps between a block's forward and its backward.
 
   Counts what automatic differentiation stores, except the parameters and
   casts of them; the compiler may store less.
   """
-  indices = _differentiated(block)
 
   def residuals(params, *inputs):
-    def apply(params, *moving):
-      given = list(inputs)
-      for index, value in zip(indices, moving, strict=True):
-        given[index] = value
-      return forward(block)(params, *given)
-
-    return jax.vjp(apply, params, *(inputs[i] for i in indices))[1]
+    apply, moving = _parted(block, params, inputs, learns=learns)
+    return jax.vjp(apply, *moving)[1]
 
   leaves = jax.tree.leaves(
     jax.eval_shape(residuals, block.params, *block.inputs)
@@ -203,11 +197,30 @@ def arguments(block: Block, *, mesh: Mesh, whole: bool) -> tuple[Any, ...]:
   return params, *inputs
 
 
-def gradient_shardings(args: tuple[Any, ...], block: Block) -> Any:
+def gradient_shardings(
+  args: tuple[Any, ...], block: Block, *, learns: bool
+) -> Any:
   """Output shardings of `gradient`: those of what is differentiated."""
   params, *inputs = jax.tree.map(lambda leaf: leaf.sharding, args)
   moving = tuple(inputs[i] for i in _differentiated(block))
-  return None, (params, *moving)
+  return None, (params, *moving) if learns else moving
+
+
+def _parted(
+  block: Block, params: Any, inputs: tuple[Any, ...], *, learns: bool
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+  """The block as a function of what is differentiated, and that."""
+  indices = _differentiated(block)
+
+  def apply(*moving):
+    used, moving = (moving[0], moving[1:]) if learns else (params, moving)
+    given = list(inputs)
+    for index, value in zip(indices, moving, strict=True):
+      given[index] = value
+    return forward(block)(used, *given)
+
+  moving = tuple(inputs[i] for i in indices)
+  return apply, (params, *moving) if learns else moving
 
 
 def _differentiated(block: Block) -> tuple[int, ...]:

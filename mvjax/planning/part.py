@@ -52,21 +52,29 @@ class Call:
   Attributes:
     block: the kind.
     times: how often the program calls it.
-    trained: whether it runs backward too.
+    backward: whether it runs backward too.
+    learns: whether its parameters then get a gradient.
     replicated: whether every device has its parameters whole.
   """
 
   block: blocks.Block
   times: int
-  trained: bool
-  replicated: bool
+  backward: bool = False
+  learns: bool = False
+  replicated: bool = False
 
   @property
   def flops(self) -> int:
     """Of all calls, over all devices, as traced."""
     block = self.block
-    fun = blocks.gradient if self.trained else blocks.forward
-    return self.times * flops.count(fun(block), block.params, *block.inputs)[0]
+    return self.times * flops.count(self.fun, block.params, *block.inputs)[0]
+
+  @property
+  def fun(self) -> Callable[..., Any]:
+    """The function of parameters and inputs that is called."""
+    if self.backward:
+      return blocks.gradient(self.block, learns=self.learns)
+    return blocks.forward(self.block)
 
   @property
   def parameters(self) -> int:
@@ -142,7 +150,7 @@ def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
       if done_flops >= _COVERED * all_flops:
         break
       chosen = max(group, key=lambda call: call.flops)
-      progress.set_postfix_str(chosen.block.name)
+      progress.set_postfix_str(chosen.block.path)
       one = _of_block(chosen, mesh=mesh)
       parameters = sum(call.parameters for call in group)
       total += (one.cost * chosen.times).scaled(
@@ -161,9 +169,9 @@ def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
       sent=all_parameters / max(done_parameters, 1),
     ),
     kept=sum(
-      call.times * blocks.saved_bytes(call.block, mesh=mesh)
+      call.times * blocks.saved_bytes(call.block, learns=call.learns, mesh=mesh)
       for call in calls
-      if call.trained
+      if call.backward
     ),
     temporary=temporary,
     compiled=compiled,
@@ -180,12 +188,9 @@ def bytes_of(tree: Any) -> int:
 
 def _of_block(call: Call, *, mesh: Mesh) -> cost.Compiled:
   """One call, compiled."""
-  block = call.block
-  args = blocks.arguments(block, mesh=mesh, whole=call.replicated)
-  if call.trained:
-    shardings = blocks.gradient_shardings(args, block)
-    fun = jax.jit(blocks.gradient(block), out_shardings=shardings)
-  else:
-    fun = jax.jit(blocks.forward(block))
+  args = blocks.arguments(call.block, mesh=mesh, whole=call.replicated)
+  places = None
+  if call.backward:
+    places = blocks.gradient_shardings(args, call.block, learns=call.learns)
   with meshes.use(mesh):
-    return cost.compiled(fun, *args)
+    return cost.compiled(jax.jit(call.fun, out_shardings=places), *args)

@@ -28,7 +28,7 @@ from mvjax import sampling, scores
 from mvjax.parallel import mesh as meshes
 from mvjax.parallel import placement, rules
 from mvjax.planning import abstract, blocks, chips, cost, part
-from mvjax.training import program, validation
+from mvjax.training import optimizer, program, validation
 from mvjax.training.tasks import task
 
 PROGRAMS = ("train", "sample")
@@ -130,24 +130,8 @@ def _train(
       return part.compile_whole(
         "train step", made.steps["main"], made.state, batch, made.frozen
       )
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  with meshes.use(mesh):
-    found = blocks.find(
-      chosen.losses["main"], chosen.params, batch, key, chosen.frozen
-    )
-  trained = _networks(chosen.params)
   total = part.add_up(
-    [
-      part.Call(
-        block=block,
-        times=block.count,
-        trained=block.network in trained,
-        replicated=False,
-      )
-      for block in found
-    ],
-    mesh=mesh,
-    title="train step",
+    _calls(config, chosen, made, mesh=mesh), mesh=mesh, title="train step"
   )
   params = part.bytes_of(made.state.params)
   return part.Part(
@@ -212,7 +196,6 @@ def _sample(sampler: abstract.Sampler, *, mesh: Mesh, whole: bool) -> part.Part:
       part.Call(
         block=block,
         times=times * block.count,
-        trained=False,
         replicated=True,
       )
       for block in found
@@ -248,7 +231,7 @@ def _decode(sampler: abstract.Sampler, *, mesh: Mesh, whole: bool) -> part.Part:
     found = blocks.find(sampler.decode_fn, vae, latents)
   total = part.add_up(
     [
-      part.Call(block=block, times=block.count, trained=False, replicated=True)
+      part.Call(block=block, times=block.count, replicated=True)
       for block in found
     ],
     mesh=mesh,
@@ -268,10 +251,43 @@ def _decode(sampler: abstract.Sampler, *, mesh: Mesh, whole: bool) -> part.Part:
   )
 
 
-def _networks(params: Any) -> set[str]:
-  """Class names of the networks that parameters belong to."""
-  names = {"unet": "UNet", "text_encoder": "TextEncoder"}
-  return {names.get(name, "VAE") for name in params}
+def _calls(
+  config: ml_collections.ConfigDict,
+  chosen: task.Task,
+  made: program.Program,
+  *,
+  mesh: Mesh,
+) -> list[part.Call]:
+  """The blocks of the train step's loss, part of the batch after part.
+
+  All blocks of a network of which something is trained run backward.
+  """
+  parts = config.train.accumulate
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  params = optimizer.join_params(made.state.params, made.frozen["held"])
+  with meshes.use(mesh):
+    found = blocks.find(
+      chosen.losses["main"],
+      params,
+      abstract.batch(config, chosen, parts=parts),
+      key,
+      made.frozen["task"],
+    )
+  rates, calls = config.optimizer.groups, []
+  for block in found:
+    path = f"{block.path}/"
+    if config.task == "vae":  # its tree is that of the network
+      path = path.removeprefix("vae/")
+    backward = path.partition("/")[0] in chosen.params
+    calls.append(
+      part.Call(
+        block=block,
+        times=parts * block.count,
+        backward=backward,
+        learns=backward and rates[optimizer.group_of(path)] > 0,
+      )
+    )
+  return calls
 
 
 def _scalar(grid: Any) -> jax.ShapeDtypeStruct:

@@ -39,8 +39,8 @@ def found():
 def compile_gradient(block, mesh):
   args = blocks.arguments(block, mesh=mesh, whole=False)
   fun = jax.jit(
-    blocks.gradient(block),
-    out_shardings=blocks.gradient_shardings(args, block),
+    blocks.gradient(block, learns=True),
+    out_shardings=blocks.gradient_shardings(args, block, learns=True),
   )
   with meshes.use(mesh):
     return fun.lower(*args).compile()
