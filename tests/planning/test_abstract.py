@@ -53,6 +53,19 @@ def test_a_batch_has_the_examples_of_the_config(config, task):
   assert batch["ids"].shape == (2, 32)
 
 
+def test_encoded_data_needs_no_encoder(config, task):
+  """Of its networks only the text encoder is asked, about the empty text."""
+  batch = abstract.batch(config, task, latents=True)
+  assert batch["posterior"].shape == (2, 4, 16, 16, 16)
+  assert "image" not in batch
+  function, params, _, key, frozen = loss(config, task)
+  networks = {
+    block.network: block.inputs[0].shape[0]
+    for block in blocks.find(function, params, batch, key, frozen)
+  }
+  assert networks == {"text_encoder": 1, "unet": 8}
+
+
 @pytest.fixture(scope="module")
 def found(config, task):
   return blocks.find(*loss(config, task))
