@@ -21,6 +21,11 @@ def add(commands) -> None:
     "--samples_per_chip", type=int, default=1, help="assets sampled together"
   )
   plan.add_argument(
+    "--latents",
+    action="store_true",
+    help="train on a data set of `data encode`",
+  )
+  plan.add_argument(
     "--whole",
     action="store_true",
     help="compile whole programs: exact, and slow at full size",
@@ -33,6 +38,7 @@ def plan_run(
   topology: str,
   programs: tuple[str, ...],
   samples_per_chip: int,
+  latents: bool,
   whole: bool,
   json: bool,
 ) -> None:
@@ -49,6 +55,7 @@ def plan_run(
     topology,
     programs=programs,
     samples_per_chip=samples_per_chip,
+    latents=latents,
     whole=whole,
   )
   if json:

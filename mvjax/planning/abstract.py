@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mvjax import geometry, sampling, scores, tokenizer
@@ -64,20 +65,49 @@ def train_task(config: ml_collections.ConfigDict, *, mesh: Mesh) -> task.Task:
 
 
 def batch(
-  config: ml_collections.ConfigDict, chosen: task.Task, *, parts: int = 1
+  config: ml_collections.ConfigDict,
+  chosen: task.Task,
+  *,
+  latents: bool = False,
+  parts: int = 1,
 ) -> Any:
-  """Shapes of a global batch, or of one of its parts; views as images."""
+  """Shapes of a global batch.
+
+  Args:
+    config: of the run.
+    chosen: its task.
+    latents: whether the data was encoded beforehand.
+    parts: the shapes are those of one of so many parts.
+  """
   section = config.data.copy_and_resolve_references()
   with section.unlocked():
     section.source = "synthetic"
   stream = data.open_stream(section, batch_size=1, seed=0)
-  example = chosen.prepare(next(stream.start(0)))
+  example = next(stream.start(0))
+  if latents:
+    example |= _encoded(config, example.pop("image").shape)
+  example = chosen.prepare(example)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (config.train.batch_size // parts * x.shape[0], *x.shape[1:]), x.dtype
     ),
     example,
   )
+
+
+def _encoded(
+  config: ml_collections.ConfigDict, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+  """What images `[b v h w 3]` and their captions become when encoded."""
+  b, v, height, width, _ = shape
+  factor = 2 ** (len(config.vae.block_out_channels) - 1)
+  text = config.text_encoder
+  return {
+    "posterior": np.zeros(
+      (b, v, height // factor, width // factor, 2 * config.vae.latent_channels)
+    ),
+    "text": np.zeros((b, text.max_position_embeddings, text.hidden_size)),
+  }
 
 
 def sampler(

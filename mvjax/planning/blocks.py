@@ -17,7 +17,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from mvjax.nn import attention, blocks, epipolar, layers, text_encoder, vae
+from mvjax.nn import (
+  attention,
+  blocks,
+  epipolar,
+  layers,
+  text_encoder,
+  unet,
+  vae,
+)
 from mvjax.parallel import logical, rules
 
 # The blocks, and which of their inputs depend on trained parameters.
@@ -34,7 +42,11 @@ UNITS: dict[type[nn.Module], tuple[int, ...]] = {
   vae.PixelAttention: (0,),
 }
 # What models call the networks.
-NETWORKS = {"UNet": "unet", "TextEncoder": "text_encoder", "VAE": "vae"}
+NETWORKS: dict[type[nn.Module], str] = {
+  unet.UNet: "unet",
+  text_encoder.TextEncoder: "text_encoder",
+  vae.VAE: "vae",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +60,8 @@ class Block:
     module: unbound.
     params: shapes of its parameters.
     inputs: shapes of its inputs.
-    network: type of the network that it is part of.
+    network: that it is part of, a value of `NETWORKS`.
+    remat: what it keeps for its backward, a key of `nn.unet.REMAT`.
     count: how often the program calls one.
   """
 
@@ -59,6 +72,7 @@ class Block:
   params: Any
   inputs: tuple[Any, ...]
   network: str
+  remat: str
   count: int
 
 
@@ -84,10 +98,17 @@ def _recorded(
   calls: dict[str, Block], counts: collections.Counter[str]
 ) -> Iterator[None]:
   inside = False
+  network: Any = None
 
   def intercept(call, args, kwargs, context):
-    nonlocal inside
+    nonlocal inside, network
     module = context.module
+    if isinstance(module, tuple(NETWORKS)) and network is None:
+      network = module
+      try:
+        return call(*args, **kwargs)
+      finally:
+        network = None
     unit = isinstance(module, tuple(UNITS))
     if inside or not unit or context.method_name != "__call__":
       return call(*args, **kwargs)
@@ -96,18 +117,22 @@ def _recorded(
       result = call(*args, **kwargs)
     finally:
       inside = False
+    # Without a parent it is in a remat: the network's.
+    lifted = not isinstance(module.parent, nn.Module)
+    remat = network.remat if lifted else "none"
     inputs, params = _shapes((args, dict(module.variables.get("params", {}))))
     free = module.clone(parent=None, name=None)
-    network = _root(module)
-    kind = repr((free, params, inputs, network))
+    name = NETWORKS[type(network)]
+    kind = repr((free, params, inputs, name, remat))
     block = Block(
       kind=kind,
-      group=(network, type(free).__name__, inputs[0].shape[:-1]),
-      path="/".join((NETWORKS[network], *module.path)),
+      group=(name, type(free).__name__, inputs[0].shape[:-1]),
+      path="/".join((name, *module.path)),
       module=free,
       params=params,
       inputs=inputs,
-      network=network,
+      network=name,
+      remat=remat,
       count=0,
     )
     calls.setdefault(kind, block)
@@ -118,13 +143,6 @@ def _recorded(
     yield
 
 
-def _root(module: nn.Module) -> str:
-  """Class name of the network that a bound module belongs to."""
-  while isinstance(module.parent, nn.Module):
-    module = module.parent
-  return type(module).__name__
-
-
 def _shapes(tree: Any) -> Any:
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
@@ -132,9 +150,14 @@ def _shapes(tree: Any) -> Any:
 def forward(block: Block) -> Callable[..., Any]:
   """(params, *inputs) -> output of a block."""
 
+  def apply(params, *inputs):
+    return block.module.apply({"params": params}, *inputs)
+
+  if block.remat != "none":
+    apply = jax.checkpoint(apply, policy=unet.REMAT[block.remat])
+
   def run(params, *inputs):
-    output = block.module.apply({"params": params}, *inputs)
-    return logical.constrain(output, "batch")
+    return logical.constrain(apply(params, *inputs), "batch")
 
   return run
 
@@ -172,10 +195,11 @@ def saved_bytes(block: Block, *, learns: bool, mesh: Mesh) -> int:
     jax.eval_shape(residuals, block.params, *block.inputs)
   )
   weights = {leaf.size for leaf in jax.tree.leaves(block.params)}
+  views = block.inputs[0].shape[:1]
   total = sum(
     leaf.size * jnp.dtype(leaf.dtype).itemsize
     for leaf in leaves
-    if leaf.size not in weights
+    if leaf.size not in weights or leaf.shape[:1] == views
   )
   return total // _shards(block, mesh)
 

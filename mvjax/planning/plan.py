@@ -64,6 +64,7 @@ def make(
   *,
   programs: tuple[str, ...] = PROGRAMS,
   whole: bool = False,
+  latents: bool = False,
   samples_per_chip: int = 1,
 ) -> Plan:
   """Plans the train step and the sampler of a config.
@@ -74,6 +75,7 @@ def make(
     programs: which of `PROGRAMS`; a sampler is one of 'image' and 'multiview'
       configs.
     whole: compile programs as they run instead of block by block.
+    latents: train on data that was encoded beforehand.
     samples_per_chip: assets that a chip denoises together.
 
   Raises:
@@ -91,7 +93,9 @@ def make(
   parts = []
   if "train" in programs:
     validation.check_devices(config, mesh)
-    parts.append(_train(config, chosen, mesh=mesh, whole=whole))
+    parts.append(
+      _train(config, chosen, mesh=mesh, whole=whole, latents=latents)
+    )
   if "sample" in programs and config.task != "vae":
     sampler = abstract.sampler(config, mesh=mesh, batch_size=assets)
     parts.append(_sample(sampler, mesh=mesh, whole=whole))
@@ -119,11 +123,12 @@ def _train(
   *,
   mesh: Mesh,
   whole: bool,
+  latents: bool,
 ) -> part.Part:
   """The train step on batches of the main kind."""
   start = time.perf_counter()
   made = program.Program(config, chosen, mesh=mesh)
-  batch = abstract.batch(config, chosen)
+  batch = abstract.batch(config, chosen, latents=latents)
   batch = placement.abstract(batch, rules.batch_shardings(batch, mesh))
   if whole:
     with meshes.use(mesh):
@@ -131,7 +136,9 @@ def _train(
         "train step", made.steps["main"], made.state, batch, made.frozen
       )
   total = part.add_up(
-    _calls(config, chosen, made, mesh=mesh), mesh=mesh, title="train step"
+    _calls(config, chosen, made, mesh=mesh, latents=latents),
+    mesh=mesh,
+    title="train step",
   )
   params = part.bytes_of(made.state.params)
   return part.Part(
@@ -257,6 +264,7 @@ def _calls(
   made: program.Program,
   *,
   mesh: Mesh,
+  latents: bool,
 ) -> list[part.Call]:
   """The blocks of the train step's loss, part of the batch after part.
 
@@ -269,7 +277,7 @@ def _calls(
     found = blocks.find(
       chosen.losses["main"],
       params,
-      abstract.batch(config, chosen, parts=parts),
+      abstract.batch(config, chosen, latents=latents, parts=parts),
       key,
       made.frozen["task"],
     )

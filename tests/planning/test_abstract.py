@@ -22,7 +22,7 @@ def config():
   with made.unlocked():
     tokens = tokenizer.Tokenizer.load(NANO / "tokenizer")
     made.text_encoder.vocab_size = tokens.vocab_size
-    made.train.batch_size = 2
+    made.train.update(batch_size=2, remat="blocks")
   return made
 
 
@@ -53,6 +53,19 @@ def test_a_batch_has_the_examples_of_the_config(config, task):
   assert batch["ids"].shape == (2, 32)
 
 
+def test_encoded_data_needs_no_encoder(config, task):
+  """Of its networks only the text encoder is asked, about the empty text."""
+  batch = abstract.batch(config, task, latents=True)
+  assert batch["posterior"].shape == (2, 4, 16, 16, 16)
+  assert "image" not in batch
+  function, params, _, key, frozen = loss(config, task)
+  networks = {
+    block.network: block.inputs[0].shape[0]
+    for block in blocks.find(function, params, batch, key, frozen)
+  }
+  assert networks == {"text_encoder": 1, "unet": 8}
+
+
 @pytest.fixture(scope="module")
 def found(config, task):
   return blocks.find(*loss(config, task))
@@ -72,7 +85,7 @@ def test_blocks_are_counted(found):
   """One layer a level down, two up; attention on two of three levels."""
   counts = {}
   for block in found:
-    if block.network == "UNet":
+    if block.network == "unet":
       name = type(block.module).__name__
       counts[name] = counts.get(name, 0) + block.count
   assert counts["ResnetBlock"] == 3 + 2 + 3 * 2
@@ -98,6 +111,14 @@ def test_the_blocks_have_the_parameters(found, task):
   assert held / sum(math.prod(leaf.shape) for leaf in used) > 0.97
 
 
+def test_a_rematerialised_block_keeps_its_inputs(found):
+  for block in found:
+    if block.remat == "blocks" and type(block.module).__name__ == "ResnetBlock":
+      kept = blocks.saved_bytes(block, learns=True, mesh=meshes.single())
+      inputs = sum(4 * leaf.size for leaf in jax.tree.leaves(block.inputs))
+      assert kept == inputs
+
+
 def test_the_blocks_do_the_work(config, found, task):
   """Forward and backward: their sum is that of the traced train step."""
   total = flops.count(
@@ -105,7 +126,7 @@ def test_the_blocks_do_the_work(config, found, task):
   )[0]
   added = 0
   for block in found:
-    trained = block.network == "UNet"
+    trained = block.network == "unet"
     fun = blocks.forward(block)
     if trained:
       fun = blocks.gradient(block, learns=True)

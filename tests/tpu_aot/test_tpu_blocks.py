@@ -30,7 +30,7 @@ def found():
     )
   chosen = {}
   for block in all_blocks:
-    if block.network == "UNet":
+    if block.network == "unet":
       key = type(block.module).__name__, block.inputs[0].shape[1:2]
       chosen.setdefault(key, block)
   return chosen
