@@ -113,6 +113,19 @@ def get_config() -> ml_collections.ConfigDict:
       groups=dict(epipolar=1.0, unet=1.0, text_encoder=1.0, vae=1.0),
     )
   )
+  # The processes of a run, see `mvjax.parallel.processes`.
+  config.processes = ml_collections.ConfigDict(
+    dict(
+      # How many; 0: what SLURM or the TPU pod says.
+      count=1,
+      # Which of them this is.
+      index=0,
+      # HOST:PORT at which process 0 is reached by the others.
+      coordinator="",
+      # Seconds after which one that does not come, or answer, is lost.
+      timeout_seconds=300,
+    )
+  )
   # Devices by axis, see `mvjax.parallel.mesh`. In each of the two groups one
   # may be -1: what is left.
   config.mesh = ml_collections.ConfigDict(
@@ -154,10 +167,26 @@ def get_config() -> ml_collections.ConfigDict:
       checkpoint_minutes=10.0,
       # Checkpoints kept, newest first.
       keep=2,
+      # Steps between checkpoints that are kept for good; 0: none.
+      keep_every=0,
+      # Folder of the checkpoints, gs:// included; '' is checkpoints/ in the
+      # workdir. All processes must see it.
+      checkpoint_dir="",
       # Steps between log lines.
       log_every=50,
       # Steps between sample sheets; 0: none.
       sample_every=1000,
+      # Steps between validation losses, at fixed noise levels on
+      # data.validation_split; 0: none.
+      validation_every=0,
+      # Batches of a validation loss.
+      validation_batches=4,
+      # Weights & Biases project; '' is none.
+      wandb="",
+      # Step before which a profiler trace starts, into profile/; 0: none.
+      profile_at=0,
+      # Steps in the trace.
+      profile_steps=3,
       # DDIM steps of the samples.
       sample_steps=25,
       # Prompts of the samples.
@@ -221,6 +250,8 @@ def _data() -> ml_collections.ConfigDict:
       # Folder of the data set.
       path="runs/data/renders/1.0.0",
       split="train",
+      # Where the validation loss is measured.
+      validation_split="held_out_objects",
       # Looks of the objects: simplified, full, retextured.
       looks=("full", "retextured"),
       # 'exclude', 'only' or 'seen_by_image_model'.

@@ -74,6 +74,19 @@ def place_batch(
   return jax.tree.map(put, batch, rules.batch_shardings(whole, mesh))
 
 
+def on_one_device(tree: Any, mesh: Mesh) -> Any:
+  """Whole copies of a tree's arrays on this process's first device.
+
+  To be called by all processes.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(tree, jax.local_devices()[0])
+  whole = jax.jit(
+    lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec())
+  )(tree)
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+
+
 def everywhere(tree: Any, mesh: Mesh) -> Any:
   """Puts a tree of arrays whole on every device."""
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

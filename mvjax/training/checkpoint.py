@@ -2,37 +2,66 @@
 
 One checkpoint is one directory, written under a temporary name and renamed:
 the train state, and beside it as readable JSON the position in the data, the
-config, the data fingerprint and the legs trained so far.
+config, the data fingerprint and the legs trained so far. It is written while
+training goes on. When it is complete its files are listed with their sizes, so
+that one that lost something later is found before anything is read from it.
 """
 
+import json
 import os
-import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
+
+from mvjax.parallel import processes
+
+# Names and sizes of a checkpoint's files.
+LISTING = "files.json"
 
 # What does not change what is trained, so that a run may resume with others:
 # sections that only sampling reads or that place it on devices, and single
 # fields.
-FREE_SECTIONS = frozenset({"image_model", "mesh", "sample"})
+FREE_SECTIONS = frozenset({"image_model", "mesh", "processes", "sample"})
 FREE_FIELDS = frozenset(
   {
     *(
       f"{section}.{field}"
       for section in ("data", "image_data")
-      for field in ("path", "threads", "prefetch", "workers")
+      for field in (
+        "path",
+        "threads",
+        "prefetch",
+        "workers",
+        "validation_split",
+      )
     ),
-    "train.checkpoint_minutes",
-    "train.cpu_devices",
-    "train.guidance_scale",
-    "train.keep",
-    "train.log_every",
-    "train.max_minutes",
-    "train.prompts",
-    "train.sample_every",
-    "train.sample_steps",
+    *(
+      f"train.{field}"
+      for field in (
+        "accumulate",
+        "checkpoint_dir",
+        "checkpoint_minutes",
+        "cpu_devices",
+        "guidance_scale",
+        "keep",
+        "keep_every",
+        "log_every",
+        "max_minutes",
+        "profile_at",
+        "profile_steps",
+        "prompts",
+        "remat",
+        "sample_every",
+        "sample_steps",
+        "validation_batches",
+        "validation_every",
+        "wandb",
+      )
+    ),
   }
 )
 
@@ -40,47 +69,81 @@ FREE_FIELDS = frozenset(
 class Checkpoints:
   """The checkpoints under one folder; use as a context manager.
 
-  The newest `keep` are kept. With `writes` the remains of a killed process are
-  removed; a reader beside a running training must not do that.
+  Several processes share the folder and call the same methods. A damaged
+  checkpoint is passed over with a message. A writer also sets it aside, in
+  `FOLDER-damaged`, and removes the remains of a killed process; a reader beside
+  a running training must not do that.
   """
 
   def __init__(
-    self, folder: str | os.PathLike, *, keep: int, writes: bool = True
+    self,
+    folder: str | os.PathLike,
+    *,
+    keep: int,
+    keep_every: int = 0,
+    writes: bool = True,
   ):
+    """Opens a folder.
+
+    Args:
+      folder: Of the checkpoints; made if needed, may be on gs://.
+      keep: The newest so many are kept.
+      keep_every: Those of every so many steps are kept too; 0: none.
+      writes: Whether this is the training itself.
+
+    Raises:
+      ValueError: All checkpoints that there are are damaged.
+    """
+    self._folder = epath.Path(folder)
+    if not str(folder).startswith("gs://"):
+      self._folder = epath.Path(os.path.abspath(folder))
+    if writes:
+      if processes.is_first():
+        self._set_aside()
+      _meet("checkpoints are checked")
     policies = ocp.training.preservation_policies
+    kept = [policies.LatestN(keep)]
+    if keep_every:
+      kept.append(policies.EveryNSteps(keep_every))
     self._checkpointer = ocp.training.Checkpointer(
-      pathlib.Path(folder).absolute(),
-      preservation_policy=policies.LatestN(keep),
+      self._folder,
+      preservation_policy=policies.AnyPreservationPolicy(kept),
       cleanup_tmp_directories=writes,
     )
+    self._damaged = {} if writes else self._damages()
+    self._pending: tuple[int, Any] | None = None
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, *exception) -> None:
+    self._finish()
     self._checkpointer.close()
 
   @property
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, or None."""
-    newest = self._checkpointer.latest
-    return None if newest is None else newest.step
+    steps = {found.step for found in self._checkpointer.checkpoints}
+    return max(steps - self._damaged.keys(), default=None)
 
   def save(self, step: int, state: Any, *, record: Mapping[str, Any]) -> None:
-    """Writes a checkpoint and waits for it; an existing step is kept.
+    """Begins to write a checkpoint; an existing step is kept.
 
-    Waiting matters: the next step donates the buffers being written.
+    Returns when the state is copied, so that its buffers may be donated, and
+    the checkpoint before is complete.
 
     Args:
       step: Names the checkpoint.
       state: Any pytree of arrays.
       record: JSON-like description, read back by `record`.
     """
+    self._finish()
     if step == self.latest:
       return
-    self._checkpointer.save_checkpointables(
+    response = self._checkpointer.save_checkpointables_async(
       step, {"state": state}, force=True, custom_metadata=dict(record)
     )
+    self._pending = step, response
 
   def record(self) -> dict[str, Any]:
     """The JSON part of the newest checkpoint."""
@@ -99,6 +162,84 @@ class Checkpoints:
       self.latest, {"state": abstract}
     )
     return loaded["state"]
+
+  def _finish(self) -> None:
+    """Waits for the checkpoint that is being written, and lists its files."""
+    if self._pending is None:
+      return
+    (step, response), self._pending = self._pending, None
+    response.result()
+    if processes.is_first():
+      write_listing(self._folder / str(step))
+
+  def _damages(self) -> dict[int, str]:
+    """What is wrong, by step."""
+    if not self._folder.exists():
+      return {}
+    steps = [p for p in self._folder.iterdir() if p.name.isdigit()]
+    found = {int(path.name): damage(path) for path in steps}
+    damaged = {step: what for step, what in found.items() if what}
+    for step, what in sorted(damaged.items()):
+      print(f"checkpoint {step} in {self._folder} is damaged: {what}")
+    if damaged and len(damaged) == len(found):
+      raise ValueError(
+        f"{self._folder}: all checkpoints are damaged; restore one of them, or "
+        "start in a new workdir"
+      )
+    return damaged
+
+  def _set_aside(self) -> None:
+    """Moves damaged checkpoints out of the folder."""
+    for step in self._damages():
+      target = self._folder.parent / f"{self._folder.name}-damaged"
+      target.mkdir(parents=True, exist_ok=True)
+      number = sum(1 for _ in target.iterdir())
+      (self._folder / str(step)).rename(target / f"{number}-step-{step}")
+
+
+def write_listing(folder: epath.Path) -> None:
+  """Lists the files of a complete checkpoint."""
+  sizes = {
+    str(path.relative_to(folder)): path.stat().length for path in _files(folder)
+  }
+  draft = folder / f".{LISTING}"
+  draft.write_text(json.dumps(sizes, indent=1, sort_keys=True) + "\n")
+  draft.replace(folder / LISTING)
+
+
+def damage(folder: epath.Path) -> str | None:
+  """What a checkpoint lacks, or None.
+
+  One without a list of its files was complete when its process was killed:
+  Orbax gives a checkpoint its name last.
+  """
+  listing = folder / LISTING
+  if not listing.exists():
+    return None
+  try:
+    sizes = json.loads(listing.read_text())
+  except ValueError:
+    return f"{LISTING} cannot be read"
+  for name, size in sizes.items():
+    path = folder / name
+    if not path.exists():
+      return f"{name} is missing"
+    if path.stat().length != size:
+      return f"{name} has {path.stat().length} bytes, not {size}"
+  return None
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from _files(path)
+    else:
+      yield path
+
+
+def _meet(where: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(where)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,9 +5,10 @@ position is one number, the batches taken, so that it can start anywhere.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -36,42 +37,76 @@ class Stream:
   """A source of batches.
 
   Attributes:
-    start: Gives the iterator of batches `position`, `position + 1`, ...
+    start: (position, rows) gives the iterator of batches `position`,
+      `position + 1`, ..., or of these rows of each.
     captions: Every caption the batches may carry.
     fingerprint: JSON values that decide the sequence of batches.
   """
 
-  start: Callable[[int], Iterator[Batch]]
+  start: Callable[..., Iterator[Batch]]
   captions: Callable[[], list[str]]
   fingerprint: Mapping[str, Any]
 
 
 def open_stream(
-  config: ml_collections.ConfigDict, *, batch_size: int, seed: int
+  config: ml_collections.ConfigDict,
+  *,
+  batch_size: int,
+  seed: int,
+  validation: bool = False,
 ) -> Stream:
   """Opens what a config's `data` section describes.
+
+  Args:
+    config: The section.
+    batch_size: Examples in a batch, over all processes.
+    seed: Of the run.
+    validation: Whether to take examples that are not trained on.
 
   Raises:
     ValueError: The data set is missing or its settings do not fit, by field.
   """
   make = {"renders": _renders, "synthetic": _synthetic}[config.source]
-  return make(config, batch_size=batch_size, seed=seed)
+  return make(config, batch_size=batch_size, seed=seed, validation=validation)
 
 
 def _renders(
-  config: ml_collections.ConfigDict, *, batch_size: int, seed: int
+  config: ml_collections.ConfigDict,
+  *,
+  batch_size: int,
+  seed: int,
+  validation: bool,
 ) -> Stream:
   """The TFDS data set at `config.path`."""
   choices = dict(config)
   choices.pop("source")
+  other_split = choices.pop("validation_split")
+  if validation:
+    choices["split"] = other_split
   settings = loader.LoaderSettings(
     **choices | {"looks": tuple(config.looks)},
     batch_size=batch_size,
     seed=seed,
   )
 
-  def start(position: int) -> Iterator[Batch]:
-    return loader.batches(settings, position)
+  def start(
+    position: int, rows: Sequence[int] | None = None
+  ) -> Iterator[Batch]:
+    # A part of a batch is what one of several processes would load.
+    count, parts = parts_of(
+      range(batch_size) if rows is None else rows, batch_size
+    )
+    parts = [
+      loader.batches(
+        dataclasses.replace(
+          settings, process_index=part, process_count=batch_size // count
+        ),
+        position,
+      )
+      for part in parts
+    ]
+    for batches in zip(*parts, strict=True):
+      yield _joined(batches)
 
   def captions() -> list[str]:
     texts = {
@@ -88,8 +123,37 @@ def _renders(
   )
 
 
+def parts_of(rows: Sequence[int], batch_size: int) -> tuple[int, list[int]]:
+  """Some rows of a batch as parts of it, when it is cut into equal parts.
+
+  Args:
+    rows: In order.
+    batch_size: Rows in all.
+
+  Returns:
+    The size of a part, as large as possible, and the parts' numbers.
+  """
+  sizes = [n for n in range(len(rows), 0, -1) if batch_size % n == 0]
+  for size in sizes:
+    parts = sorted({row // size for row in rows})
+    if len(parts) * size == len(rows):
+      return size, parts
+  raise ValueError(f"rows={list(rows)}: must not be empty")
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+  """Batches one after the other, as one."""
+  if len(batches) == 1:
+    return batches[0]
+  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
+
+
 def _synthetic(
-  config: ml_collections.ConfigDict, *, batch_size: int, seed: int
+  config: ml_collections.ConfigDict,
+  *,
+  batch_size: int,
+  seed: int,
+  validation: bool,
 ) -> Stream:
   """Two-ball shapes in four colours, exactly rendered; needs no files."""
   settings = {
@@ -101,9 +165,15 @@ def _synthetic(
     "seed": seed,
   }
 
-  def start(position: int) -> Iterator[Batch]:
+  def start(
+    position: int, rows: Sequence[int] | None = None
+  ) -> Iterator[Batch]:
     while True:
-      yield _synthetic_batch(np.random.default_rng([seed, position]), settings)
+      key = [seed, position, *[1] * validation]
+      batch = _synthetic_batch(np.random.default_rng(key), settings)
+      names = [f"{position}-{row}" for row in range(batch_size)]
+      batch["uid"] = np.asarray(names)
+      yield jax.tree.map(lambda leaf: leaf[rows] if rows else leaf, batch)
       position += 1
 
   texts = [f"a {colour} {shape}" for colour in _COLOURS for shape in _SHAPES]

@@ -8,11 +8,7 @@ take the batch, then step.
 
 import os
 import pathlib
-import signal
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import ml_collections
@@ -20,6 +16,7 @@ import numpy as np
 
 from mvjax import compilation
 from mvjax.parallel import mesh as meshes
+from mvjax.parallel import peaks, processes
 from mvjax.training import (
   checkpoint,
   data,
@@ -28,6 +25,7 @@ from mvjax.training import (
   program,
   record,
   state,
+  stopping,
   validation,
 )
 from mvjax.training.tasks import registry
@@ -40,6 +38,8 @@ def train(
 
   Writes checkpoints/, metrics.jsonl, tensorboard/, samples/, config.json. Ends
   with a checkpoint at `train.steps`, after `train.max_minutes`, or on SIGTERM.
+  Several processes (the config's `processes`) call it with one workdir that
+  all of them see.
 
   Args:
     config: See configs/base.py.
@@ -61,6 +61,7 @@ def train(
     os.environ["XLA_FLAGS"] = (
       os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     )
+  processes.start(config.processes)
   compilation.enable_cache()
   validation.check_cpu_devices(config, jax.local_device_count())
   mesh = meshes.make(config.mesh)
@@ -69,23 +70,32 @@ def train(
   streams = open_streams(config)
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
   checkpoints = checkpoint.Checkpoints(
-    workdir / "checkpoints", keep=config.train.keep
+    config.train.checkpoint_dir or workdir / "checkpoints",
+    keep=config.train.keep,
+    keep_every=config.train.keep_every,
   )
-  with checkpoints, StopSignal() as stop:
+  with checkpoints, stopping.Stopping(config.train) as stop:
     journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
     task = registry.make(config, workdir=workdir, stream=streams["main"])
     run = program.Run(config, task, mesh=mesh)
     train_state = run.restore(checkpoints)
-    record.write_description(workdir, config)
+    if processes.is_first():
+      record.write_description(workdir, config)
     iterators = {
-      name: stream.start(journal.positions[name])
+      name: stream.start(journal.positions[name], run.rows)
       for name, stream in streams.items()
     }
     writer = metrics.Writer(
       workdir,
       steps=config.train.steps,
       log_every=config.train.log_every,
-      images_per_step=config.train.batch_size * config.data.num_views,
+      work=metrics.Work(
+        examples=config.train.batch_size,
+        images=config.train.batch_size * config.data.num_views,
+        peak_flops=peaks.peak_flops(jax.devices()[0].device_kind),
+      ),
+      wandb_project=config.train.wandb,
+      config=record.as_json(config),
     )
     with writer:
       return _loop(
@@ -96,6 +106,7 @@ def train(
         journal=journal,
         writer=writer,
         stop=stop,
+        profile_dir=workdir / "profile",
       )
 
 
@@ -107,42 +118,76 @@ def _loop(
   checkpoints: checkpoint.Checkpoints,
   journal: "record.Journal",
   writer: metrics.Writer,
-  stop: "StopSignal",
+  stop: stopping.Stopping,
+  profile_dir: pathlib.Path,
 ) -> state.TrainState:
   """Steps until the end, a signal or the time limit."""
   settings = run.config.train
-  step, saved_at = int(train_state.step), time.monotonic()
-  example = None
+  step, example = int(train_state.step), None
 
   def save() -> None:
     # Nothing is written before the newest metrics are known to be finite.
-    writer.flush()
-    checkpoints.save(step, train_state, record=journal.at(step))
+    with writer.paused():
+      checkpoints.save(step, train_state, record=journal.at(step))
+    stop.saved()
+
+  def look() -> None:
+    """Samples and validation loss of the state, where they are due."""
+    last = step == settings.steps
+    if example is not None and _due(settings.sample_every, step, last=last):
+      with writer.paused():
+        sheet = run.draw(train_state, example)
+        if sheet is not None:
+          writer.image("train", step, sheet)
+    if _due(settings.validation_every, step, last=last):
+      with writer.paused():
+        writer.scalars(step, run.validate(train_state, _held_out(run)))
 
   while step < settings.steps:
-    due = settings.sample_every and step and step % settings.sample_every == 0
-    if due and example is not None:
-      with writer.paused():
-        writer.image("train", step, run.draw(train_state, example))
-    if stop.requested or journal.out_of_time(settings.max_minutes):
+    look()
+    due, end = stop.asks(step)
+    if due:
       save()
-      print(f"stopped at step {step}; the same command goes on", flush=True)
+    if end:
+      writer.say(f"stopped at step {step}; the same command goes on")
       return train_state
-    if time.monotonic() - saved_at > 60 * settings.checkpoint_minutes:
-      with writer.paused():
-        save()
-      saved_at = time.monotonic()
+    if step == settings.profile_at and step:
+      jax.profiler.start_trace(str(profile_dir))
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
     journal.positions[kind] += 1
     train_state, values = run.step(kind, train_state, example)
     step += 1
+    writer.work = run.work(writer.work)
     writer.push(step, values)
+    if settings.profile_at and step == sum(
+      (settings.profile_at, settings.profile_steps)
+    ):
+      jax.block_until_ready(values)
+      jax.profiler.stop_trace()
   save()
-  if example is not None and settings.sample_every:
-    writer.image("train", step, run.draw(train_state, example))
-  print(f"finished at step {step}", flush=True)
+  look()
+  writer.say(f"finished at step {step}")
   return train_state
+
+
+def _due(every: int, step: int, *, last: bool) -> bool:
+  """Whether something that happens every so many steps (0: never) is due."""
+  return bool(every) and step > 0 and (last or step % every == 0)
+
+
+def _held_out(run: program.Run) -> Iterator[data.Batch]:
+  """The batches of the validation loss, the same every time."""
+  config = run.config
+  stream = data.open_stream(
+    config.data,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    validation=True,
+  )
+  batches = stream.start(0, run.rows)
+  for _ in range(config.train.validation_batches):
+    yield next(batches)
 
 
 def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:
@@ -165,24 +210,3 @@ def batch_kind(config: ml_collections.ConfigDict, step: int) -> str:
   """Which stream step `step` takes its batch from; random, by the seed."""
   rng = np.random.default_rng([config.seed, step])
   return "image" if rng.random() < config.train.image_batch_share else "main"
-
-
-class StopSignal:
-  """Turns SIGTERM into a request to end after the current step."""
-
-  def __init__(self):
-    self.requested = False
-    self._previous: Any = None
-
-  def __enter__(self) -> "StopSignal":
-    if threading.current_thread() is threading.main_thread():
-      self._previous = signal.signal(signal.SIGTERM, self._request)
-    return self
-
-  def __exit__(self, *exception) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
-
-  def _request(self, number: int, frame: Any) -> None:
-    del number, frame
-    self.requested = True

@@ -1,6 +1,7 @@
 """Where training numbers go: JSON lines, TensorBoard and the terminal."""
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import math
@@ -15,16 +16,49 @@ import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
 
+from mvjax.parallel import peaks, processes
+
 
 class NonFiniteError(ValueError):
   """Training produced NaN or infinity; the message names step and metric."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+  """What a step does, from which a writer makes rates.
+
+  Attributes:
+    examples: In a batch.
+    images: In a batch.
+    flops: The compiler's count for one device, or None.
+    peak_flops: Of a device, or None.
+  """
+
+  examples: int
+  images: int
+  flops: float | None = None
+  peak_flops: float | None = None
+
+  def rates(self, seconds: float) -> dict[str, float]:
+    """Metrics of a step that takes so long."""
+    found = {
+      "step_seconds": seconds,
+      "steps_per_second": 1 / seconds,
+      "examples_per_second": self.examples / seconds,
+      "images_per_second": self.images / seconds,
+    }
+    if self.flops and self.peak_flops:
+      found["mfu"] = self.flops / seconds / self.peak_flops
+    memory = peaks.memory_gib()
+    return found if memory is None else found | {"memory_gib": memory}
 
 
 class Writer:
   """Writes means over `log_every` steps, and sample images.
 
   `push` keeps the newest metrics on the device and downloads the ones before,
-  so that logging never waits for the step that has just been dispatched.
+  so that logging never waits for the step that has just been dispatched. Of
+  several processes the first one writes; all of them check.
   """
 
   def __init__(
@@ -33,23 +67,34 @@ class Writer:
     *,
     steps: int,
     log_every: int,
-    images_per_step: int,
+    work: Work,
+    wandb_project: str = "",
+    config: Mapping[str, Any] | None = None,
   ):
     self._workdir = workdir
     self._steps, self._log_every = steps, log_every
-    self._images_per_step = images_per_step
-    self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
-    self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+    self.work = work
+    self._writes = processes.is_first()
     self._pending: tuple[int, Mapping[str, Any]] | None = None
     self._window: list[dict[str, float]] = []
     self._since = time.monotonic()
+    self._boards: list[Any] = []
+    if self._writes:
+      self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+      self._boards.append(
+        tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+      )
+      if wandb_project:
+        self._boards.append(_Wandb(wandb_project, workdir, config or {}))
 
   def __enter__(self) -> "Writer":
     return self
 
   def __exit__(self, *exception) -> None:
-    self._lines.close()
-    self._board.close()
+    if self._writes:
+      self._lines.close()
+    for board in self._boards:
+      board.close()
 
   def push(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Takes the metrics of `step` (not downloaded yet)."""
@@ -81,7 +126,7 @@ class Writer:
   def _write(self, step: int) -> None:
     """Writes the means of the window and starts a new one."""
     now = time.monotonic()
-    rate = len(self._window) / max(now - self._since, 1e-9)
+    seconds = max(now - self._since, 1e-9) / len(self._window)
     self._since = now
     names = sorted(set().union(*self._window))
     means = {
@@ -89,25 +134,39 @@ class Writer:
       for name in names
     }
     self._window = []
-    means |= {
-      "steps_per_second": rate,
-      "images_per_second": rate * self._images_per_step,
-    }
-    self._lines.write(json.dumps({"step": step, **means}) + "\n")
-    self._lines.flush()
-    for name, value in means.items():
-      self._board.add_scalar(name, value, step)
-    left = datetime.timedelta(seconds=round((self._steps - step) / rate))
-    print(
+    means |= self.work.rates(seconds)
+    self.scalars(step, means)
+    left = datetime.timedelta(seconds=round((self._steps - step) * seconds))
+    share = f"  mfu {means['mfu']:.1%}" if "mfu" in means else ""
+    self.say(
       f"step {step}/{self._steps}  loss {means['loss']:.5f}  "
-      f"{rate:.2f} steps/s  {means['images_per_second']:.1f} images/s  "
-      f"left {left}",
-      flush=True,
+      f"{means['steps_per_second']:.2f} steps/s  "
+      f"{means['images_per_second']:.1f} images/s{share}  left {left}"
     )
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes one line of numbers."""
+    if not self._writes:
+      return
+    self._lines.write(json.dumps({"step": step, **values}) + "\n")
+    self._lines.flush()
+    for board in self._boards:
+      for name, value in values.items():
+        board.add_scalar(name, value, step)
+
+  def say(self, message: str) -> None:
+    """Prints a line."""
+    if self._writes:
+      print(message, flush=True)
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Leaves what happens inside (a checkpoint, samples) out of the speed."""
+    """Leaves what happens inside (a checkpoint, samples) out of the speed.
+
+    Raises:
+      NonFiniteError: See `flush`; what came before is written first.
+    """
+    self.flush()
     began = time.monotonic()
     yield
     self._since += time.monotonic() - began
@@ -116,10 +175,45 @@ class Writer:
     self, name: str, step: int, pixels: UInt8[np.ndarray, "h w 3"]
   ) -> None:
     """Writes `samples/<name>_<step>.png`, and to TensorBoard."""
+    if not self._writes:
+      return
     folder = self._workdir / "samples"
     folder.mkdir(exist_ok=True)
     Image.fromarray(pixels).save(folder / f"{name}_{step:07d}.png")
-    self._board.add_image(name, pixels, step, dataformats="HWC")
+    for board in self._boards:
+      board.add_image(name, pixels, step, dataformats="HWC")
+
+
+class _Wandb:
+  """Weights & Biases with TensorBoard's methods."""
+
+  def __init__(
+    self, project: str, workdir: pathlib.Path, config: Mapping[str, Any]
+  ):
+    # Imported where it is asked for: it is no requirement.
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    self._images = wandb.Image
+    self._run = wandb.init(
+      project=project,
+      name=workdir.name,
+      dir=str(workdir),
+      id=workdir.name,
+      resume="allow",
+      config=dict(config),
+    )
+
+  def add_scalar(self, name: str, value: float, step: int) -> None:
+    self._run.log({name: value}, step=step)
+
+  def add_image(
+    self, name: str, pixels: np.ndarray, step: int, *, dataformats: str
+  ) -> None:
+    del dataformats
+    self._run.log({name: self._images(pixels)}, step=step)
+
+  def close(self) -> None:
+    self._run.finish()
 
 
 def tile(images: np.ndarray, columns: int) -> UInt8[np.ndarray, "h w 3"]:

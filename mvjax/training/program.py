@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mvjax.parallel import mesh as meshes
-from mvjax.parallel import placement, rules
+from mvjax.parallel import peaks, placement, processes, rules
 from mvjax.training import checkpoint, data, metrics, optimizer, state
 from mvjax.training.tasks import task as tasks
 
@@ -28,6 +29,7 @@ class Program:
     frozen: Shapes and places of what is not: the `task`'s frozen arrays, and
       the `held` parameters of groups with rate 0. Kernels are in the compute
       type, in which alone they are used.
+    validate: Jitted (params, batch, frozen, index of the batch) to losses.
     steps: Jitted (state, batch, frozen) to (state, metrics) by kind of batch;
       the state is donated. To be traced inside `parallel.mesh.use`.
   """
@@ -62,6 +64,14 @@ class Program:
       )
       for kind, loss in task.losses.items()
     }
+    self.validate = jax.jit(
+      state.make_validation(
+        _with_held(task.losses["main"]),
+        seed=config.seed,
+        num_times=config.schedule.num_train_timesteps,
+      ),
+      out_shardings=everywhere,
+    )
 
   def start(self) -> state.TrainState:
     """A state at step 0; no device ever holds more than its part."""
@@ -133,6 +143,7 @@ class Run:
     self.program = Program(config, task, mesh=self._mesh)
     self.frozen = self.program.place_frozen()
     self.rows = placement.rows(self._mesh, config.train.batch_size)
+    self._compiled: dict[str, Any] = {}
 
   def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
     """The newest state of the run, or one at step 0."""
@@ -153,15 +164,51 @@ class Run:
     self, kind: str, train_state: state.TrainState, batch: Any
   ) -> tuple[state.TrainState, dict[str, Any]]:
     """One update; the old state is gone afterwards."""
-    with meshes.use(self._mesh):
-      return self.program.steps[kind](train_state, batch, self.frozen)
+    arguments = train_state, batch, self.frozen
+    if kind not in self._compiled:
+      with meshes.use(self._mesh):
+        lowered = self.program.steps[kind].lower(*arguments)
+      self._compiled[kind] = lowered.compile()
+    return self._compiled[kind](*arguments)
 
-  def draw(self, train_state: state.TrainState, example: Any) -> np.ndarray:
-    """A sheet of samples of the averaged weights."""
-    # One device: the others would only repeat its work.
-    trained, frozen, example = jax.device_put(
-      (train_state.ema, self.frozen, example), jax.local_devices()[0]
+  def work(self, known: metrics.Work) -> metrics.Work:
+    """What is known of a step's work, with the compiled step's operations."""
+    if known.flops is not None or "main" not in self._compiled:
+      return known
+    flops = peaks.program_flops(self._compiled["main"])
+    # The parts of a batch are a loop.
+    return dataclasses.replace(
+      known, flops=(flops or 0.0) * self.config.train.accumulate
     )
+
+  def validate(
+    self, train_state: state.TrainState, batches: Iterable[data.Batch]
+  ) -> dict[str, float]:
+    """Mean losses of the averaged weights over some batches."""
+    found = []
+    for index, batch in enumerate(batches):
+      with meshes.use(self._mesh):
+        values = self.program.validate(
+          train_state.ema, self.put(batch), self.frozen, index
+        )
+      found.append(jax.device_get(values))
+    return {
+      f"validation/{name}": float(np.mean([one[name] for one in found]))
+      for name in found[0]
+    }
+
+  def draw(
+    self, train_state: state.TrainState, example: Any
+  ) -> np.ndarray | None:
+    """A sheet of samples of the averaged weights; only in the first process.
+
+    On one device: the others would only repeat its work.
+    """
+    trained, frozen, example = placement.on_one_device(
+      (train_state.ema, self.frozen, example), self._mesh
+    )
+    if not processes.is_first():
+      return None
     params = optimizer.join_params(trained, frozen["held"])
     images, columns = self._task.draw(params, frozen["task"], example)
     return metrics.tile(images, columns)

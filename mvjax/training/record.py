@@ -74,11 +74,6 @@ class Journal:
       "config": self._config,
     }
 
-  def out_of_time(self, max_minutes: float) -> bool:
-    """Whether this process has used up its minutes (0: never)."""
-    elapsed = time.monotonic() - self._began
-    return bool(max_minutes) and elapsed > 60 * max_minutes
-
 
 def of_newest(checkpoints: checkpoint.Checkpoints) -> dict[str, Any]:
   """The record of the newest checkpoint, with the fields of today's config."""

@@ -1,10 +1,13 @@
 """Checks of a config that need no data and no compilation."""
 
+import importlib.util
+
 import ml_collections
 from jax.sharding import AbstractMesh, Mesh
 
 from mvjax.nn import unet as networks
 from mvjax.parallel import mesh as meshes
+from mvjax.parallel import processes
 
 TASKS = ("vae", "image", "multiview")
 SOURCES = ("renders", "synthetic")
@@ -33,6 +36,11 @@ def validate(
     _one_of("train.remat", train.remat, tuple(networks.REMAT)),
     *_model_rules(config),
     *((False, problem) for problem in meshes.problems(config.mesh)),
+    *((False, problem) for problem in processes.problems(config.processes)),
+    (
+      not train.wandb or importlib.util.find_spec("wandb") is not None,
+      f"train.wandb={train.wandb!r}: pip install wandb, or set ''",
+    ),
   ]
   for name in ("steps", "batch_size", "accumulate"):
     rules.append((train[name] >= 1, f"train.{name}={train[name]}: at least 1"))
@@ -40,7 +48,12 @@ def validate(
     rules.append(
       (train[name] > 0, f"train.{name}={train[name]} must be positive")
     )
-  for name in ("log_every", "sample_steps"):
+  for name in (
+    "log_every",
+    "sample_steps",
+    "validation_batches",
+    "profile_steps",
+  ):
     rules.append((train[name] > 0, f"train.{name}={train[name]}: at least 1"))
   for name in (
     "caption_dropout",
@@ -64,6 +77,13 @@ def validate(
       train.batch_size % max(train.accumulate, 1) == 0,
       f"train.accumulate={train.accumulate} does not divide "
       f"train.batch_size={train.batch_size}",
+    ),
+    (
+      not train.profile_at
+      or 0 < train.profile_at <= train.steps - train.profile_steps,
+      f"train.profile_at={train.profile_at}: must leave "
+      f"train.profile_steps={train.profile_steps} of "
+      f"train.steps={train.steps} steps, or be 0",
     ),
     (
       train.min_snr >= 0,

@@ -1,10 +1,13 @@
 """Checkpoints keep what they were given and refuse what does not fit."""
 
 import json
+import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from configs import base
 from mvjax.training import checkpoint, record
@@ -89,3 +92,104 @@ def test_a_field_that_an_old_run_did_not_know_had_its_default():
   check()
   with pytest.raises(ValueError, match="optimizer.b1=0.9 .now 0.5"):
     check(b1=0.5)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  """A folder with the checkpoints of steps 1 and 2."""
+  folder = tmp_path_factory.mktemp("written") / "checkpoints"
+  with checkpoint.Checkpoints(folder, keep=2) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, state_of(step), record={"step": step})
+  return folder
+
+
+def state_of(step):
+  """Numbers that compress badly, so that files have contents."""
+  return {"w": jax.random.normal(jax.random.key(step), (64, 64))}
+
+
+def files_of(folder):
+  return sorted(
+    str(path.relative_to(folder / "2"))
+    for path in (folder / "2").rglob("*")
+    if path.is_file()
+  )
+
+
+@pytest.mark.parametrize("harm", ["truncated", "removed"])
+def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
+  written, tmp_path, capsys, harm
+):
+  """Whichever file it is that was harmed."""
+  names = files_of(written)
+  assert checkpoint.LISTING in names and len(names) > 5
+  for index, name in enumerate(names):
+    if harm == "removed" and name == checkpoint.LISTING:
+      continue  # then Orbax alone vouches for it
+    folder = tmp_path / str(index) / "checkpoints"
+    shutil.copytree(written, folder)
+    path = folder / "2" / name
+    if harm == "removed":
+      path.unlink()
+    else:
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for writes in (False, True):
+      with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
+        assert found.latest == 1
+        assert found.record() == {"step": 1}
+        loaded = found.load(state_of(0))
+      message = capsys.readouterr().out
+      assert f"checkpoint 2 in {folder} is damaged: " in message
+    np.testing.assert_array_equal(loaded["w"], state_of(1)["w"])
+    aside = folder.with_name("checkpoints-damaged")
+    assert [p.name for p in aside.iterdir()] == ["0-step-2"]
+    with checkpoint.Checkpoints(folder, keep=2) as again:
+      again.save(2, state_of(2), record={"step": 2})
+      assert capsys.readouterr().out == ""
+    assert not checkpoint.damage(epath.Path(folder / "2"))
+
+
+def test_a_half_written_checkpoint_does_not_count(written, tmp_path):
+  """Orbax gives a checkpoint its name when it is complete."""
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(written, folder)
+  (folder / "2").rename(folder / "2.orbax-checkpoint-tmp")
+  with checkpoint.Checkpoints(folder, keep=2) as found:
+    assert found.latest == 1
+    np.testing.assert_array_equal(
+      found.load(state_of(0))["w"], state_of(1)["w"]
+    )
+    found.save(2, state_of(2), record={})
+  with checkpoint.Checkpoints(folder, keep=2) as found:
+    assert found.latest == 2
+
+
+def test_without_any_sound_checkpoint_nothing_starts_anew(written, tmp_path):
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(written, folder)
+  for step in ("1", "2"):
+    (folder / step / "_CHECKPOINT_METADATA").unlink()
+  with pytest.raises(ValueError, match="all checkpoints are damaged"):
+    checkpoint.Checkpoints(folder, keep=2)
+  assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]
+
+
+def test_donated_buffers_may_change_while_they_are_written(tmp_path):
+  negative = jax.jit(jnp.negative, donate_argnums=0)
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    for step in range(3):
+      array = jax.random.normal(jax.random.key(step), (512, 512))
+      expected = np.array(array)
+      checkpoints.save(step, {"w": array}, record={})
+      jax.block_until_ready(negative(array))
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    loaded = checkpoints.load({"w": jnp.zeros((512, 512))})
+  np.testing.assert_array_equal(loaded["w"], expected)
+
+
+def test_some_are_kept_for_good(tmp_path):
+  with checkpoint.Checkpoints(tmp_path, keep=1, keep_every=2) as checkpoints:
+    for step in range(1, 6):
+      checkpoints.save(step, {"n": jnp.int32(step)}, record={})
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "4", "5"]

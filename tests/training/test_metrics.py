@@ -13,7 +13,10 @@ from mvjax.training import metrics
 @pytest.fixture
 def writer(tmp_path):
   with metrics.Writer(
-    tmp_path, steps=10, log_every=2, images_per_step=3
+    tmp_path,
+    steps=10,
+    log_every=2,
+    work=metrics.Work(examples=1, images=3, flops=5.0, peak_flops=50.0),
   ) as made:
     yield made
 
@@ -28,6 +31,7 @@ def test_lines_hold_means_over_the_window(writer, tmp_path, capsys):
   assert [line["loss"] for line in lines] == [1.5, 3.5]
   ratio = lines[0]["images_per_second"] / lines[0]["steps_per_second"]
   assert ratio == pytest.approx(3)
+  assert lines[0]["mfu"] == pytest.approx(0.1 / lines[0]["step_seconds"])
   assert "step 4/10  loss 3.5" in capsys.readouterr().out
   assert list((tmp_path / "tensorboard").iterdir())
 
@@ -49,3 +53,25 @@ def test_sheet_is_row_by_row_and_white_where_empty(writer, tmp_path):
   writer.image("train", 7, sheet)
   with Image.open(tmp_path / "samples" / "train_0000007.png") as image:
     np.testing.assert_array_equal(np.asarray(image), sheet)
+
+
+def test_pauses_do_not_count(writer, tmp_path, monkeypatch):
+  """Neither does the wait of a pause for the step before it."""
+  clock = [100.0]
+  monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
+  writer.push(1, {"loss": jnp.float32(1)})
+  with writer.paused():
+    pass
+  for step in (2, 3, 4):
+    clock[0] += 1.0
+    writer.push(step, {"loss": jnp.float32(1)})
+    with writer.paused():
+      clock[0] += 50.0
+  line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
+  assert line["step"] == 4 and line["step_seconds"] == pytest.approx(1.0)
+
+
+def test_unknown_devices_have_no_share_of_their_peak():
+  work = metrics.Work(examples=2, images=8, flops=1e12)
+  assert "mfu" not in work.rates(0.5)
+  assert work.rates(0.5)["examples_per_second"] == 4

@@ -1,6 +1,8 @@
 """The made-up data: the loader's layout, exact positions, true geometry."""
 
+import jax
 import numpy as np
+import pytest
 
 from mvjax import geometry
 from mvjax.training import data, loop
@@ -58,3 +60,42 @@ def test_share_of_image_batches():
   assert kinds[7] == loop.batch_kind(config, 7)
   config = small.config("multiview")
   assert {loop.batch_kind(config, step) for step in range(100)} == {"main"}
+
+
+@pytest.mark.parametrize(
+  "rows, expected",
+  [
+    (range(12), (12, [0])),
+    (range(4, 8), (4, [1])),
+    ([0, 1, 6, 7], (2, [0, 3])),
+    ([3, 4], (1, [3, 4])),
+    # As long as a part, but not one.
+    ([2, 3, 4], (1, [2, 3, 4])),
+  ],
+  ids=str,
+)
+def test_rows_are_whole_parts_of_a_batch(rows, expected):
+  assert data.parts_of(rows, 12) == expected
+
+
+def test_rows_are_those_of_the_whole_batch():
+  stream = open_stream()
+  whole = next(stream.start(2))
+  part = next(stream.start(2, [0, 2]))
+  assert part["uid"].tolist() == ["2-0", "2-2"]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(a, b[[0, 2]]), part, whole
+  )
+
+
+def test_validation_examples_are_others():
+  config = small.config("multiview").data
+  batches = [
+    next(
+      data.open_stream(
+        config, batch_size=2, seed=0, validation=validation
+      ).start(0)
+    )
+    for validation in (False, True)
+  ]
+  assert np.abs(batches[0]["image"] - batches[1]["image"]).max() > 0.1

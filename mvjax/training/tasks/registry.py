@@ -5,6 +5,7 @@ import pathlib
 import ml_collections
 
 from mvjax import tokenizer
+from mvjax.parallel import processes
 from mvjax.training import data
 from mvjax.training.tasks import image, multiview, task, vae
 
@@ -53,5 +54,6 @@ def find_tokenizer(
     length=config.text_encoder.max_position_embeddings,
     pad_token=config.text_encoder.pad_token,
   )
-  tokens.save(own)
+  if processes.is_first():
+    tokens.save(own)
   return tokens

@@ -1,0 +1,101 @@
+"""Several processes as one: start-up, and what must be decided alike in all.
+
+Every process runs the same program on the same config and holds a part of each
+array. One that branches differently leaves the others waiting in a collective
+for ever, so clocks and signals are never consulted by each one alone.
+"""
+
+import os
+import sys
+import threading
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+# Exit code of a start-up that some process did not join in time.
+TIMED_OUT = 3
+
+
+def problems(section: ml_collections.ConfigDict) -> list[str]:
+  """What is wrong with the config's `processes` section, by field."""
+  rules = {
+    f"processes.count={section.count}: 1, more, or 0 for what SLURM or the TPU "
+    "pod says": section.count >= 0,
+    f"processes.index={section.index}: must be from 0 to processes.count - 1": (
+      section.count < 1 or 0 <= section.index < section.count
+    ),
+    "processes.coordinator='': several processes need HOST:PORT of process 0": (
+      section.count < 2 or ":" in section.coordinator
+    ),
+    f"processes.timeout_seconds={section.timeout_seconds}: must be positive": (
+      section.timeout_seconds > 0
+    ),
+  }
+  return [problem for problem, holds in rules.items() if not holds]
+
+
+def start(section: ml_collections.ConfigDict) -> None:
+  """Joins the other processes; to be called before anything else uses jax.
+
+  If they have not all come in time, prints one line about it and ends the
+  process: nothing is ever computed by some of them alone.
+
+  Raises:
+    ValueError: the section is wrong, or the environment tells of another
+      number of processes.
+  """
+  if found := problems(section):
+    raise ValueError("; ".join(found))
+  if section.count == 1 or jax.distributed.is_initialized():
+    return
+  limit = section.timeout_seconds
+  who = "all" if section.count == 0 else f"all {section.count}"
+  where = section.coordinator or "the coordinator that the environment names"
+  message = (
+    f"error: {who} processes did not meet at {where} within {limit} s; start "
+    "each with its own processes.index and the same processes.coordinator, a "
+    "free port of process 0's host that the others can reach"
+  )
+  # jax ends the process by itself, but with a stack trace and no remedy.
+  watchdog = threading.Timer(limit, _give_up, [message])
+  watchdog.daemon = True
+  watchdog.start()
+  explicit = dict(
+    coordinator_address=section.coordinator,
+    num_processes=section.count,
+    process_id=section.index,
+  )
+  jax.distributed.initialize(
+    **(explicit if section.count else {}),
+    initialization_timeout=limit + 30,
+    heartbeat_timeout_seconds=limit,
+  )
+  watchdog.cancel()
+
+
+def is_first() -> bool:
+  """Whether this is the process that writes files and prints."""
+  return jax.process_index() == 0
+
+
+def agreed(value: int) -> int:
+  """Process 0's value, in all processes; waits for their devices."""
+  if jax.process_count() == 1:
+    return value
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def told_to_end(step: int) -> bool:
+  """Whether a process got SIGTERM and this is the step to end at.
+
+  True in all processes at the same step. To be asked once before each step,
+  by several processes only.
+  """
+  return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _give_up(message: str) -> None:
+  print(message, file=sys.stderr, flush=True)
+  os._exit(TIMED_OUT)

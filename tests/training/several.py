@@ -1,0 +1,110 @@
+"""A program: one process of a run, with a toy in place of the networks.
+
+  python -m tests.training.several WORKDIR COUNT INDEX PORT EVENT
+
+EVENT is '', `lonely` (wait for the others 2 s only), `kill` (SIGKILL within
+step 5) or `terminate` (SIGTERM to itself while the checkpoint of step 5 is
+being written). Every process notes which examples it was given in
+WORKDIR/ids-COUNT-INDEX.jsonl.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvjax.training import checkpoint, loop, program, state
+from mvjax.training.tasks import registry, task, vae
+from tests.training import small
+
+STEPS, EVENT_STEP = 10, 5
+FEATURES = 64
+
+
+def config(count, index, port, event):
+  """A run of a few steps that saves before each."""
+  made = small.config("vae", checkpoint_minutes=1e-9)
+  with made.unlocked():
+    made.train.update(steps=STEPS, batch_size=4, validation_every=4)
+    made.processes.update(
+      count=count,
+      index=index,
+      coordinator=f"localhost:{port}",
+      timeout_seconds=2 if event == "lonely" else 60,
+    )
+    made.mesh.update(data=1, fsdp=-1)
+  return made
+
+
+def toy(config, *, workdir, stream):
+  """Fits random numbers to the mean colours of images."""
+  del config, workdir, stream
+
+  def draw(key, batch):
+    shape = len(batch["image"]), FEATURES
+    return {"noise": jax.random.normal(key, shape)}
+
+  def value(params, batch, drawn, frozen):
+    del frozen
+    colour = batch["image"].mean((1, 2))
+    found = colour @ params["encoder"]["dense"]["kernel"]
+    return jnp.square(found - drawn["noise"]).mean(), {}
+
+  kernel = np.linspace(-1, 1, 3 * FEATURES, dtype=np.float32)
+  return task.Task(
+    params={"encoder": {"dense": {"kernel": kernel.reshape(3, -1)}}},
+    frozen={},
+    losses={"main": state.Loss(draw=draw, value=value)},
+    prepare=vae.prepare,
+    draw=lambda *_: None,
+    write=lambda *_, **__: None,
+  )
+
+
+def main(workdir, count, index, port, event):
+  """Trains with the event, and keeps the final parameters."""
+  workdir = pathlib.Path(workdir)
+  count, index = int(count), int(index)
+  registry.make = toy
+  put, step, save = (
+    program.Run.put,
+    program.Run.step,
+    checkpoint.Checkpoints.save,
+  )
+  notes = (workdir / f"ids-{count}-{index}.jsonl").open("a")
+  newest = {}
+
+  def noted(run, batch):
+    newest.update(rows=run.rows, ids=batch["uid"].tolist())
+    return put(run, batch)
+
+  def killed(run, kind, train_state, batch):
+    newest["step"] = int(train_state.step)
+    print(json.dumps(newest), file=notes, flush=True)
+    if event == "kill" and newest["step"] == EVENT_STEP:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return step(run, kind, train_state, batch)
+
+  def terminated(checkpoints, number, *args, **kwargs):
+    save(checkpoints, number, *args, **kwargs)
+    if event == "terminate" and number == EVENT_STEP:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  program.Run.put, program.Run.step = noted, killed
+  checkpoint.Checkpoints.save = terminated
+  final = loop.train(config(count, index, port, event), workdir)
+  if int(final.step) == STEPS:
+    kernel = final.params["encoder"]["dense"]["kernel"]
+    everywhere = jax.NamedSharding(kernel.sharding.mesh, jax.P())
+    whole = jax.jit(lambda x: x, out_shardings=everywhere)(kernel)
+    if index == 0:
+      np.save(workdir / "final.npy", np.asarray(whole))
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])

@@ -1,0 +1,145 @@
+"""Runs of several processes: killed, stopped, and gone on with in another way.
+
+The processes meet over loopback and have one CPU device each; their task is a
+toy (`several`), all else is that of a real run.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mvjax.parallel import processes
+from tests.training import several, small
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(workdir, count, *, event="", indices=None):
+  """Starts processes of a run; the event is that of the last."""
+  indices = range(count) if indices is None else indices
+  workdir.mkdir(exist_ok=True)
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  return [
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.training.several", str(workdir)]
+      + [
+        str(count),
+        str(index),
+        str(port),
+        event if index == indices[-1] else "",
+      ],
+      cwd=ROOT,
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for index in indices
+  ]
+
+
+def finish(started):
+  """Waits for processes that must end well; returns what they print."""
+  outputs = [process.communicate(timeout=300)[0] for process in started]
+  for process, output in zip(started, outputs, strict=True):
+    assert process.returncode == 0, output
+  return outputs
+
+
+def final(workdir):
+  return np.load(workdir / "final.npy")
+
+
+def examples(workdir):
+  """By step, the ids of the batch in the order of its rows."""
+  rows = collections.defaultdict(dict)
+  for path in workdir.glob("ids-*.jsonl"):
+    for line in map(json.loads, path.read_text().splitlines()):
+      rows[line["step"]] |= dict(zip(line["rows"], line["ids"], strict=True))
+  return {
+    step: [ids[row] for row in sorted(ids)]
+    for step, ids in sorted(rows.items())
+  }
+
+
+EXPECTED = {
+  step: [f"{step}-{row}" for row in range(4)] for step in range(several.STEPS)
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """Workdir of an undisturbed run of two processes."""
+  workdir = tmp_path_factory.mktemp("whole")
+  first, second = finish(start(workdir, 2))
+  assert "finished at step 10" in first and "step 10" not in second
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+  """Workdir of a run, one of whose two processes got SIGTERM while saving."""
+  workdir = tmp_path_factory.mktemp("stopped")
+  first, _ = finish(start(workdir, 2, event="terminate"))
+  assert "stopped at step" in first
+  return workdir
+
+
+def test_the_processes_share_every_batch(whole):
+  assert examples(whole) == EXPECTED
+
+
+def test_files_are_written_once(whole):
+  lines = (whole / "metrics.jsonl").read_text().splitlines()
+  steps = [line["step"] for line in map(json.loads, lines) if "loss" in line]
+  assert steps == list(range(1, several.STEPS + 1))
+  losses = [line for line in map(json.loads, lines) if "loss" not in line]
+  assert [line["step"] for line in losses] == [4, 8, 10]
+  assert all(line["validation/loss"] > 0 for line in losses)
+  assert len(list((whole / "tensorboard").iterdir())) == 1
+
+
+def test_killed_within_a_step_and_started_again(whole, tmp_path):
+  """The survivor waits for the lost one in vain; a scheduler ends it too."""
+  survivor, lost = start(tmp_path, 2, event="kill")
+  lost.communicate(timeout=300)
+  assert lost.returncode == -signal.SIGKILL
+  survivor.kill()
+  survivor.communicate()
+  saved = small.checkpoint_steps(tmp_path)
+  assert saved and saved[-1] <= several.EVENT_STEP
+  finish(start(tmp_path, 2))
+  np.testing.assert_array_equal(final(tmp_path), final(whole))
+  assert examples(tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_two_processes_go_on_as_others(whole, stopped, tmp_path, count):
+  """With the mesh of their devices, over which `fsdp` divides the state."""
+  workdir = tmp_path / "run"
+  shutil.copytree(stopped, workdir)
+  step = small.checkpoint_steps(workdir)[-1]
+  assert several.EVENT_STEP < step < several.STEPS
+  finish(start(workdir, count))
+  assert examples(workdir) == EXPECTED
+  np.testing.assert_allclose(final(workdir), final(whole), atol=1e-6)
+
+
+def test_a_missing_process_is_reported_in_one_line(tmp_path):
+  (alone,) = start(tmp_path, 2, indices=[0], event="lonely")
+  output, _ = alone.communicate(timeout=120)
+  assert alone.returncode == processes.TIMED_OUT
+  (line,) = [one for one in output.splitlines() if one.startswith("error:")]
+  assert "all 2 processes did not meet at localhost" in line
+  assert "processes.index" in line
