@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from mvjax.parallel import mesh as meshes
 from mvjax.planning import blocks, cost, flops
 
 # Share of the FLOPs in the groups of blocks that are compiled.
-_COVERED = 0.95
+_COVERED = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,55 +128,69 @@ def compile_whole(name: str, fun: Callable[..., Any], *inputs: Any) -> Part:
   )
 
 
+def joined(calls: Sequence[Call]) -> list[Call]:
+  """The calls with those of one kind put together."""
+  kinds: dict[str, Call] = {}
+  for call in calls:
+    first = kinds.get(call.block.kind)
+    times = call.times + (first.times if first else 0)
+    kinds[call.block.kind] = dataclasses.replace(first or call, times=times)
+  return list(kinds.values())
+
+
 def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
   """Compiles one block of each group and adds up what the calls need.
 
   A group has the blocks of one class, network and resolution. The dearest
   stands for the others: their work goes by their FLOPs, what their
-  collectives send by their parameters. Groups are compiled, the dearest first,
-  until they have `_COVERED` of all FLOPs; what is left goes by the same rule.
+  collectives send by their parameters. The dearest groups, which together have
+  `_COVERED` of all FLOPs, are compiled, one on each processor; what is left
+  goes by the same rule.
   """
+  flops_of = {call.block.kind: call.flops for call in calls}
   groups: dict[Any, list[Call]] = {}
   for call in calls:
     groups.setdefault(call.block.group, []).append(call)
-  weighed = [
-    (sum(call.flops for call in group), group) for group in groups.values()
-  ]
-  weighed.sort(key=lambda pair: -pair[0])
-  all_flops = sum(weight for weight, _ in weighed)
-  all_parameters = sum(call.parameters for call in calls)
-  total, temporary, compiled = cost.Cost(), 0, 0
-  done_flops = done_parameters = 0
-  with tqdm.tqdm(weighed, unit="block", desc=title) as progress:
-    for weight, group in progress:
-      if done_flops >= _COVERED * all_flops:
-        break
-      chosen = max(group, key=lambda call: call.flops)
-      progress.set_postfix_str(chosen.block.path)
-      one = _of_block(chosen, mesh=mesh)
-      parameters = sum(call.parameters for call in group)
-      total += (one.cost * chosen.times).scaled(
-        work=weight / max(chosen.flops, 1),
-        sent=parameters / max(chosen.parameters, 1),
+
+  def work(some: Sequence[Call]) -> int:
+    return sum(flops_of[call.block.kind] for call in some)
+
+  def size(some: Sequence[Call]) -> int:
+    return sum(call.parameters for call in some)
+
+  chosen: list[list[Call]] = []
+  for group in sorted(groups.values(), key=work, reverse=True):
+    if work(sum(chosen, [])) < _COVERED * work(calls):
+      chosen.append(group)
+  dearest = [max(group, key=lambda call: work([call])) for group in chosen]
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    compiled = list(
+      tqdm.tqdm(
+        pool.map(lambda call: _of_block(call, mesh=mesh), dearest),
+        total=len(dearest),
+        unit="block",
+        desc=title,
       )
-      temporary = max(temporary, one.memory["temporary"])
-      compiled += 1
-      done_flops, done_parameters = (
-        done_flops + weight,
-        done_parameters + parameters,
-      )
+    )
+  total = cost.Cost()
+  for group, one, found in zip(chosen, dearest, compiled, strict=True):
+    total += (found.cost * one.times).scaled(
+      work=work(group) / max(work([one]), 1),
+      sent=size(group) / max(size([one]), 1),
+    )
+  covered = sum(chosen, [])
   return Sum(
     cost=total.scaled(
-      work=all_flops / max(done_flops, 1),
-      sent=all_parameters / max(done_parameters, 1),
+      work=work(calls) / max(work(covered), 1),
+      sent=size(calls) / max(size(covered), 1),
     ),
     kept=sum(
       call.times * blocks.saved_bytes(call.block, learns=call.learns, mesh=mesh)
       for call in calls
       if call.backward
     ),
-    temporary=temporary,
-    compiled=compiled,
+    temporary=max(found.memory["temporary"] for found in compiled),
+    compiled=len(compiled),
   )
 
 
