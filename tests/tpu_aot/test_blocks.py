@@ -1,1 +1,0 @@
-"""One block of each resolution, as the planner compiles it."""
