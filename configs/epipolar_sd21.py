@@ -103,6 +103,7 @@ def run_locally(config: ml_collections.ConfigDict) -> None:
   for section in (config.data, config.image_data):
     section.update(source="synthetic", image_size=64)
   config.mesh.update(data=-1, fsdp=1, dcn_data=-1)
+  config.processes.count = 1
   config.optimizer.warmup_steps = 4
   config.train.update(
     init_from="checkpoints/nano-2d",

@@ -2,14 +2,15 @@
 
 import ml_collections
 
-# Devices by axis and the examples of a step. One slice unless `dcn_` says
-# otherwise; a GPU host of eight is a slice of its own.
+# Devices by axis, and examples of a step. One slice unless `dcn_` says
+# otherwise; a GPU host of eight is a slice of its own. All but one have several
+# hosts, whose number SLURM or the TPU pod knows.
 MESHES = {
   "v5e-16": dict(mesh=dict(data=1, fsdp=16), batch_size=64),
   "v5e-256": dict(mesh=dict(data=16, fsdp=16), batch_size=1024),
   "v5p-64": dict(mesh=dict(data=16, fsdp=4), batch_size=1024),
   "v6e-256": dict(mesh=dict(data=32, fsdp=8), batch_size=2048),
-  "h100-8": dict(mesh=dict(data=1, fsdp=8), batch_size=64),
+  "h100-8": dict(mesh=dict(data=1, fsdp=8), batch_size=64, processes=1),
   "h100-64": dict(mesh=dict(data=1, fsdp=8, dcn_data=8), batch_size=512),
 }
 
@@ -39,10 +40,11 @@ def parse(name: str, arg: str, *, meshes: bool = False) -> tuple[str, bool]:
 
 
 def set_mesh(config: ml_collections.ConfigDict, name: str) -> None:
-  """Sets mesh and batch size of a preset; '' leaves them."""
+  """Sets mesh, batch size and processes of a preset; '' leaves them."""
   if name:
     config.mesh.update(MESHES[name]["mesh"])
     config.train.batch_size = MESHES[name]["batch_size"]
+    config.processes.count = MESHES[name].get("processes", 0)
 
 
 def sample_locally(config: ml_collections.ConfigDict) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from mvjax.parallel import peaks
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
@@ -32,11 +34,11 @@ class Chip:
 
 
 _GIB = 2**30
-# Peaks and bandwidths: cloud.google.com/tpu/docs, 2026. hbm_bytes: the limit
+# Bandwidths: cloud.google.com/tpu/docs, 2026. hbm_bytes: the limit
 # in the compiler's out-of-memory message (libtpu 0.0.42.1).
 CHIPS: Mapping[str, Chip] = {
   "v5e": Chip(
-    flops=197e12,
+    flops=peaks.BF16_FLOPS["TPU v5 lite"],
     hbm_bytes=int(15.75 * _GIB),
     hbm_bandwidth=819e9,
     ici_bandwidth=200e9,
@@ -44,7 +46,7 @@ CHIPS: Mapping[str, Chip] = {
     shapes=("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
   ),
   "v5p": Chip(
-    flops=459e12,
+    flops=peaks.BF16_FLOPS["TPU v5"],
     hbm_bytes=int(95.74 * _GIB),
     hbm_bandwidth=2765e9,
     ici_bandwidth=600e9,
@@ -52,7 +54,7 @@ CHIPS: Mapping[str, Chip] = {
     shapes=("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8"),
   ),
   "v6e": Chip(
-    flops=918e12,
+    flops=peaks.BF16_FLOPS["TPU v6 lite"],
     hbm_bytes=int(31.25 * _GIB),
     hbm_bandwidth=1640e9,
     ici_bandwidth=400e9,
