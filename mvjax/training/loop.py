@@ -124,6 +124,7 @@ def _loop(
   """Steps until the end, a signal or the time limit."""
   settings = run.config.train
   step, example = int(train_state.step), None
+  stop.saved()
 
   def save() -> None:
     # Nothing is written before the newest metrics are known to be finite.

@@ -57,7 +57,7 @@ class Stopping:
     return save or end, end
 
   def saved(self) -> None:
-    """Starts the clock of the next checkpoint."""
+    """Starts the clock of the next checkpoint; also where steps begin."""
     self._saved = time.monotonic()
 
   def _signal(self, number: int, frame: Any) -> None:

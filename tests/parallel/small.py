@@ -10,7 +10,13 @@ PLACES = {"mid_block": 2}
 def config(home, *, batch_size):
   """A run that starts from `home`, where the model is written if missing."""
   if not home.exists():
-    tiny_models.write(home, seed=1, multiview=True, places=PLACES)
+    tiny_models.write(
+      home,
+      seed=1,
+      multiview=True,
+      prediction="v_prediction",
+      places=PLACES,
+    )
   made = nano.get_config("multiview,runlocal")
   with made.unlocked():
     made.data.update(image_size=tiny_models.IMAGE_SIZE, num_views=4)

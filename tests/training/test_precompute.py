@@ -27,7 +27,7 @@ def home(tmp_path_factory):
     build.build_renders(
       renders, root / "data", shard=shards.Shard(index=index, count=2)
     )
-  tiny_models.write(root / "model", seed=1)
+  tiny_models.write(root / "model", seed=1, prediction="v_prediction")
   encode(root, root / "latents", looks=LOOKS)
   return root
 
