@@ -157,7 +157,7 @@ def _train(
       "kept for backward": total.kept,
       "temporary": total.temporary,
     },
-    cost=total.cost + cost.Cost(bytes=_UPDATE_NUMBERS * params),
+    cost=total.cost + cost.Cost(bytes=float(_UPDATE_NUMBERS * params)),
     compiled=total.compiled,
     seconds=time.perf_counter() - start,
   )
