@@ -48,7 +48,7 @@ test-parity: $(PARITY)/.installed  ## live comparison with today's PyTorch diffu
 	$(PARITY)/bin/python -m pytest tests/parity
 
 test-tpu-aot: $(AOT)/.installed  ## compile for TPUs, on any machine
-	$(AOT)/bin/python -m pytest tests/tpu_aot
+	$(AOT)/bin/python -m pytest -n 2 tests/tpu_aot
 
 test-browser: $(BROWSER)/.installed  ## pages in Chromium, assets in the validator
 	$(BIN)/python -m pytest tests/browser

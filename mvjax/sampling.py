@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from mvjax import diffusion, scores
+from mvjax.parallel import logical
 
 
 class Steps(NamedTuple):
@@ -146,20 +147,27 @@ def sample(
     start: clean latents under the first noise of every asset, for models that
       were made to begin so; None begins with nothing but noise.
   """
-  x = _noise(keys, 0, shape)
-  if start is not None:
-    first = jax.tree.map(lambda grid: grid[0], steps.levels)
-    start = jnp.broadcast_to(start[None], x.shape)
-    x = diffusion.add_noise(start, x, level=first)
-  return denoise(
-    score,
-    params,
-    x,
-    conditioning=conditioning,
-    steps=steps,
-    keys=keys,
-    eta=eta,
-  )
+
+  def draw(shared, rows):
+    params, steps, eta, start = shared
+    conditioning, keys = rows
+    x = _noise(keys, 0, shape)
+    if start is not None:
+      first = jax.tree.map(lambda grid: grid[0], steps.levels)
+      start = jnp.broadcast_to(start[None], x.shape)
+      x = diffusion.add_noise(start, x, level=first)
+    return denoise(
+      score,
+      params,
+      x,
+      conditioning=conditioning,
+      steps=steps,
+      keys=keys,
+      eta=eta,
+    )
+
+  shared = params, steps, eta, start
+  return logical.each_device(draw, shared, (conditioning, keys))
 
 
 def denoise(

@@ -6,7 +6,8 @@ devices; outside, and on one device, nothing happens. Networks need to know no
 more about parallelism than this module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, PartitionSpec
@@ -56,8 +57,40 @@ _gathered.defvjp(
 
 
 def divides(mesh: AbstractMesh) -> bool:
-  """Whether there is a mesh, of more than one device."""
-  return not mesh.empty and mesh.size > 1
+  """Whether there is a mesh, of devices that arrays are divided between."""
+  return not mesh.empty and mesh.size > 1 and not mesh.are_all_axes_manual
+
+
+def each_device(fun: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
+  """`fun(shared, rows)`, where every device sees its own examples alone.
+
+  So no device waits for another, whatever `fun` does with the axes: the
+  partitioner moves whole maps between devices where `vmap` puts an axis before
+  that of the examples. Without a mesh, or with fewer examples than devices,
+  it is an ordinary call.
+
+  Args:
+    fun: to arrays whose first axis is the examples.
+    shared: what every device has whole.
+    rows: arrays whose first axis is the examples; single numbers are shared.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  counts = {leaf.shape[0] for leaf in jax.tree.leaves(rows) if leaf.ndim}
+  if not divides(mesh) or any(count % mesh.size for count in counts):
+    return fun(shared, rows)
+  examples = PartitionSpec(tuple(mesh.axis_names))
+  return jax.shard_map(
+    fun,
+    in_specs=(
+      PartitionSpec(),
+      jax.tree.map(
+        lambda leaf: examples if leaf.ndim else PartitionSpec(), rows
+      ),
+    ),
+    out_specs=examples,
+    # What is the same on all devices, such as zeros, meets what is not.
+    check_vma=False,
+  )(shared, rows)
 
 
 def spec(

@@ -118,8 +118,7 @@ def compiled(fun: Any, *inputs: Any) -> Compiled:
   if path.is_file():
     return _from_json(json.loads(path.read_text()))
   result = _measured(lowered.compile(), loops=_loops(fun, inputs))
-  with atomic.replaced(path) as new:
-    new.write_text(json.dumps(dataclasses.asdict(result)))
+  atomic.write_text(path, json.dumps(dataclasses.asdict(result)))
   return result
 
 

@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
 from typing import Any
 
 import jax
@@ -144,8 +142,7 @@ def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
   A group has the blocks of one class, network and resolution. The dearest
   stands for the others: their work goes by their FLOPs, what their
   collectives send by their parameters. The dearest groups, which together have
-  `_COVERED` of all FLOPs, are compiled, one on each processor; what is left
-  goes by the same rule.
+  `_COVERED` of all FLOPs, are compiled; what is left goes by the same rule.
   """
   flops_of = {call.block.kind: call.flops for call in calls}
   groups: dict[Any, list[Call]] = {}
@@ -163,15 +160,11 @@ def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
     if work(sum(chosen, [])) < _COVERED * work(calls):
       chosen.append(group)
   dearest = [max(group, key=lambda call: work([call])) for group in chosen]
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    compiled = list(
-      tqdm.tqdm(
-        pool.map(lambda call: _of_block(call, mesh=mesh), dearest),
-        total=len(dearest),
-        unit="block",
-        desc=title,
-      )
-    )
+  # One after the other: libtpu 0.0.42 can deadlock when two threads compile.
+  compiled = [
+    _of_block(call, mesh=mesh)
+    for call in tqdm.tqdm(dearest, unit="block", desc=title)
+  ]
   total = cost.Cost()
   for group, one, found in zip(chosen, dearest, compiled, strict=True):
     total += (found.cost * one.times).scaled(

@@ -66,6 +66,7 @@ def make(
   whole: bool = False,
   latents: bool = False,
   samples_per_chip: int = 1,
+  count: int | None = None,
 ) -> Plan:
   """Plans the train step and the sampler of a config.
 
@@ -77,6 +78,7 @@ def make(
     whole: compile programs as they run instead of block by block.
     latents: train on data that was encoded beforehand.
     samples_per_chip: assets that a chip denoises together.
+    count: use the first so many chips of the topology; None: all.
 
   Raises:
     ValueError: a config, topology or mesh that does not fit, by field.
@@ -87,6 +89,7 @@ def make(
     )
   validation.validate(config, reads_weights=False)
   chip, devices = chips.devices(topology)
+  devices = devices[:count]
   mesh = meshes.make(config.mesh, devices)
   assets = samples_per_chip * len(devices)
   chosen = abstract.train_task(config, mesh=mesh)
@@ -154,7 +157,7 @@ def _train(
       "kept for backward": total.kept,
       "temporary": total.temporary,
     },
-    cost=total.cost + cost.Cost(bytes=_UPDATE_NUMBERS * params),
+    cost=total.cost + cost.Cost(bytes=float(_UPDATE_NUMBERS * params)),
     compiled=total.compiled,
     seconds=time.perf_counter() - start,
   )

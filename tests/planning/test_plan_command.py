@@ -31,6 +31,14 @@ def test_wrong_input_is_one_line(arguments, words, monkeypatch, capsys):
     assert word in line
 
 
+def test_it_explains_itself(monkeypatch, capsys):
+  monkeypatch.setattr(sys, "argv", ["launch.py", "plan", "--help"])
+  with pytest.raises(SystemExit):
+    launch.main()
+  text = capsys.readouterr().out
+  assert "--topology" in text and "None" not in text
+
+
 def test_a_missing_compiler_is_named(monkeypatch, capsys):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   monkeypatch.setattr(sys, "argv", [*PLAN, "--topology=v5e:2x2"])
