@@ -67,8 +67,10 @@ def sample_views(
   from mvjax import compilation
   from mvjax.generation import request, run
   from mvjax.pages import site
+  from mvjax.parallel import processes
   from mvjax.reconstruction import run as reconstruction
 
+  processes.start(config.processes)
   compilation.enable_cache()
   image_model = {f"image_{k}": v for k, v in config.image_model.items()}
   defaults = {**config.sample, **image_model}
@@ -77,6 +79,8 @@ def sample_views(
     request.validate(wanted)
     reconstruction.check_number(len(request.cameras(wanted).intrinsics))
   run.generate(config, wanted)
+  if not processes.is_first():
+    return
   try:
     if reconstruct:
       reconstruction.reconstruct(wanted.out, settings=reconstruction.Settings())

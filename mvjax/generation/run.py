@@ -20,6 +20,7 @@ from mvjax.generation import joint, samples
 from mvjax.generation import request as requests
 from mvjax.models import loading
 from mvjax.parallel import mesh as meshes
+from mvjax.parallel import processes
 
 # Fields of a request that do not decide what a sample looks like: where
 # things lie, how work is divided, and what `cameras_sha256` stands for.
@@ -51,7 +52,7 @@ def generate(
   """
   absent = frozenset(find_missing(request))
   out, camera = pathlib.Path(request.out), requests.cameras(request)
-  wanted = _wanted(request)[jax.process_index() :: jax.process_count()]
+  wanted = processes.share(_wanted(request))
   missing = [sample for sample in wanted if sample in absent]
   if missing:
     mesh = meshes.for_samples(len(wanted), len(camera.intrinsics))
@@ -81,6 +82,7 @@ def generate(
             out, sample, images=views, camera=camera, record=record | timing
           )
           progress.update()
+  processes.meet("samples are written")
   done = len(wanted) - len(missing)
   print(f"{len(wanted)} samples in {out} ({done} were there before)")
 

@@ -1,9 +1,6 @@
-"""How fast devices are at best, and what share of that a program reaches."""
+"""How fast devices are at best."""
 
 from collections.abc import Mapping
-from typing import Any
-
-import jax
 
 # Peak of dense bf16 matrix products, FLOP/s, by the start of `device_kind`;
 # the makers' data sheets. The first that matches.
@@ -28,19 +25,3 @@ def peak_flops(device_kind: str) -> float | None:
     if device_kind.startswith(start):
       return flops
   return None
-
-
-def program_flops(compiled: Any) -> float | None:
-  """The compiler's count for one device, or None if it gives none.
-
-  The body of a loop is counted once, however often it runs.
-  """
-  costs = compiled.cost_analysis()
-  flops = (costs or {}).get("flops", 0.0)
-  return flops if flops > 0 else None
-
-
-def memory_gib() -> float | None:
-  """Most memory ever in use on the first local device; None on CPUs."""
-  stats = jax.local_devices()[0].memory_stats()
-  return stats["peak_bytes_in_use"] / 2**30 if stats else None

@@ -8,6 +8,8 @@ for ever, so clocks and signals are never consulted by each one alone.
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -85,6 +87,17 @@ def agreed(value: int) -> int:
   if jax.process_count() == 1:
     return value
   return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def share(items: Sequence[Any]) -> Sequence[Any]:
+  """Those of some pieces of work that are this process's."""
+  return items[jax.process_index() :: jax.process_count()]
+
+
+def meet(where: str) -> None:
+  """Waits until all processes are there."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(where)
 
 
 def told_to_end(step: int) -> bool:

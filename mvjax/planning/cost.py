@@ -11,7 +11,8 @@ from typing import Any
 import jax
 
 from mvjax import atomic, compilation
-from mvjax.planning import chips, flops, hlo
+from mvjax.parallel import flops
+from mvjax.planning import chips, hlo
 
 # Of this module's arithmetic: figures kept by another one are not read.
 _VERSION = 1

@@ -10,8 +10,9 @@ import jax
 import tqdm
 from jax.sharding import Mesh
 
+from mvjax.parallel import flops
 from mvjax.parallel import mesh as meshes
-from mvjax.planning import blocks, cost, flops
+from mvjax.planning import blocks, cost
 
 # Share of the FLOPs in the groups of blocks that are compiled.
 _COVERED = 0.9

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from mvjax.parallel import processes
@@ -100,7 +99,7 @@ class Checkpoints:
     if writes:
       if processes.is_first():
         self._set_aside()
-      _meet("checkpoints are checked")
+      processes.meet("checkpoints are checked")
     policies = ocp.training.preservation_policies
     kept = [policies.LatestN(keep)]
     if keep_every:
@@ -235,11 +234,6 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
       yield from _files(path)
     else:
       yield path
-
-
-def _meet(where: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(where)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

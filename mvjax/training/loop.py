@@ -22,6 +22,7 @@ from mvjax.training import (
   data,
   metrics,
   precompute,
+  profile,
   program,
   record,
   state,
@@ -124,6 +125,7 @@ def _loop(
   """Steps until the end, a signal or the time limit."""
   settings = run.config.train
   step, example = int(train_state.step), None
+  trace = profile.Trace(settings, profile_dir)
   stop.saved()
 
   def save() -> None:
@@ -152,8 +154,7 @@ def _loop(
     if end:
       writer.say(f"stopped at step {step}; the same command goes on")
       return train_state
-    if step == settings.profile_at and step:
-      jax.profiler.start_trace(str(profile_dir))
+    trace.start_at(step)
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
     journal.positions[kind] += 1
@@ -161,11 +162,7 @@ def _loop(
     step += 1
     writer.work = run.work(writer.work)
     writer.push(step, values)
-    if settings.profile_at and step == sum(
-      (settings.profile_at, settings.profile_steps)
-    ):
-      jax.block_until_ready(values)
-      jax.profiler.stop_trace()
+    trace.stop_after(step, values)
   save()
   look()
   writer.say(f"finished at step {step}")

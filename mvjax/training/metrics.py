@@ -16,7 +16,8 @@ import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
 
-from mvjax.parallel import peaks, processes
+from mvjax import memory
+from mvjax.parallel import processes
 
 
 class NonFiniteError(ValueError):
@@ -30,7 +31,8 @@ class Work:
   Attributes:
     examples: In a batch.
     images: In a batch.
-    flops: The compiler's count for one device, or None.
+    flops: Of matrix products and convolutions on one device, what is computed
+      again included, or None.
     peak_flops: Of a device, or None.
   """
 
@@ -49,8 +51,7 @@ class Work:
     }
     if self.flops and self.peak_flops:
       found["mfu"] = self.flops / seconds / self.peak_flops
-    memory = peaks.memory_gib()
-    return found if memory is None else found | {"memory_gib": memory}
+    return found | {"peak_memory_bytes": float(memory.peak_bytes())}
 
 
 class Writer:

@@ -11,8 +11,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mvjax.parallel import flops, placement, processes, rules
 from mvjax.parallel import mesh as meshes
-from mvjax.parallel import peaks, placement, processes, rules
 from mvjax.training import checkpoint, data, metrics, optimizer, state
 from mvjax.training.tasks import task as tasks
 
@@ -57,6 +57,9 @@ class Program:
           made,
           seed=config.seed,
           ema_limit=config.train.ema_decay,
+          learning_rate=optimizer.learning_rate(
+            config.optimizer, config.train.steps
+          ),
           parts=config.train.accumulate,
         ),
         donate_argnums=0,
@@ -144,6 +147,7 @@ class Run:
     self.frozen = self.program.place_frozen()
     self.rows = placement.rows(self._mesh, config.train.batch_size)
     self._compiled: dict[str, Any] = {}
+    self._flops: dict[str, float] = {}
 
   def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
     """The newest state of the run, or one at step 0."""
@@ -167,19 +171,15 @@ class Run:
     arguments = train_state, batch, self.frozen
     if kind not in self._compiled:
       with meshes.use(self._mesh):
-        lowered = self.program.steps[kind].lower(*arguments)
-      self._compiled[kind] = lowered.compile()
+        traced = self.program.steps[kind].trace(*arguments)
+        self._compiled[kind] = traced.lower().compile()
+      total, _ = flops.of_program(traced.jaxpr.jaxpr)
+      self._flops[kind] = total / self._mesh.size
     return self._compiled[kind](*arguments)
 
   def work(self, known: metrics.Work) -> metrics.Work:
-    """What is known of a step's work, with the compiled step's operations."""
-    if known.flops is not None or "main" not in self._compiled:
-      return known
-    flops = peaks.program_flops(self._compiled["main"])
-    # The parts of a batch are a loop.
-    return dataclasses.replace(
-      known, flops=(flops or 0.0) * self.config.train.accumulate
-    )
+    """What is known of a step's work, with its operations once compiled."""
+    return dataclasses.replace(known, flops=self._flops.get("main"))
 
   def validate(
     self, train_state: state.TrainState, batches: Iterable[data.Batch]

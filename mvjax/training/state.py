@@ -101,6 +101,7 @@ def make_step(
   *,
   seed: int,
   ema_limit: float,
+  learning_rate: optax.Schedule | None = None,
   parts: int = 1,
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
   """The pure train step `(state, batch, frozen) -> (state, metrics)`.
@@ -113,6 +114,7 @@ def make_step(
     optimizer: Makes updates of gradients.
     seed: Of the run.
     ema_limit: See `ema_decay`.
+    learning_rate: The optimiser's own, to be among the metrics.
     parts: The batch is taken in so many parts, one after the other, whose
       gradients are averaged; the result is that of the whole batch.
   """
@@ -152,6 +154,9 @@ def make_step(
       "gradient_norm": optax.tree.norm(gradients),
       "parameter_norm": optax.tree.norm(params),
     }
+    if learning_rate is not None:
+      rate = jnp.asarray(learning_rate(state.step), jnp.float32)
+      metrics["learning_rate"] = rate
     state = TrainState(
       step=state.step + 1, params=params, ema=ema, opt_state=opt_state
     )

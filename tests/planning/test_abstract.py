@@ -9,8 +9,9 @@ import pytest
 from configs import nano
 from mvjax import scores, tokenizer
 from mvjax.models import epipolar_mv
+from mvjax.parallel import flops
 from mvjax.parallel import mesh as meshes
-from mvjax.planning import abstract, blocks, flops
+from mvjax.planning import abstract, blocks
 
 NANO = pathlib.Path(__file__).parents[2] / "checkpoints" / "nano-mv"
 

@@ -30,7 +30,13 @@ def config(count, index, port, event):
   """A run of a few steps that saves before each."""
   made = small.config("vae", checkpoint_minutes=1e-9)
   with made.unlocked():
-    made.train.update(steps=STEPS, batch_size=4, validation_every=4)
+    made.train.update(
+      steps=STEPS,
+      batch_size=4,
+      validation_every=4,
+      profile_at=1,
+      profile_steps=1,
+    )
     made.processes.update(
       count=count,
       index=index,

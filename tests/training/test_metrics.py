@@ -1,6 +1,9 @@
 """Metric files, the non-finite guard and the sample sheet."""
 
 import json
+import sys
+import types
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +72,32 @@ def test_pauses_do_not_count(writer, tmp_path, monkeypatch):
       clock[0] += 50.0
   line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
   assert line["step"] == 4 and line["step_seconds"] == pytest.approx(1.0)
+
+
+def test_boards_get_what_is_written(tmp_path, monkeypatch):
+  """Weights & Biases, which is no requirement, stands for all."""
+  run = mock.Mock()
+  fake = types.SimpleNamespace(
+    init=mock.Mock(return_value=run), Image=lambda pixels: pixels.tolist()
+  )
+  monkeypatch.setitem(sys.modules, "wandb", fake)
+  with metrics.Writer(
+    tmp_path,
+    steps=10,
+    log_every=1,
+    work=metrics.Work(examples=1, images=3),
+    wandb_project="views",
+    config={"seed": 3},
+  ) as made:
+    made.scalars(7, {"loss": 2.0})
+    made.image("train", 7, np.zeros((1, 1, 3), np.uint8))
+  settings = fake.init.call_args.kwargs
+  assert settings["project"] == "views" and settings["config"] == {"seed": 3}
+  assert run.log.call_args_list[0] == mock.call({"loss": 2.0}, step=7)
+  assert run.log.call_args_list[1] == mock.call(
+    {"train": [[[0, 0, 0]]]}, step=7
+  )
+  run.finish.assert_called_once_with()
 
 
 def test_unknown_devices_have_no_share_of_their_peak():

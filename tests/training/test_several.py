@@ -110,6 +110,11 @@ def test_files_are_written_once(whole):
   assert len(list((whole / "tensorboard").iterdir())) == 1
 
 
+def test_steps_are_profiled_on_request(whole):
+  traces = list((whole / "profile").rglob("*.xplane.pb"))
+  assert traces and all(path.stat().st_size for path in traces)
+
+
 def test_killed_within_a_step_and_started_again(whole, tmp_path):
   """The survivor waits for the lost one in vain; a scheduler ends it too."""
   survivor, lost = start(tmp_path, 2, event="kill")

@@ -35,7 +35,13 @@ def test_decay_ramps_up_to_its_limit():
 def test_step_follows_the_gradient_and_averages():
   optimizer = optax.sgd(0.25)
   before = state.create({"w": jnp.array([1.0, 2.0])}, optimizer)
-  step = state.make_step(quadratic, optimizer, seed=0, ema_limit=0.99)
+  step = state.make_step(
+    quadratic,
+    optimizer,
+    seed=0,
+    ema_limit=0.99,
+    learning_rate=lambda step: 0.25 + step,
+  )
   after, metrics = jax.jit(step)(
     before, {"target": jnp.zeros((1, 2))}, jnp.zeros((1, 2))
   )
@@ -44,6 +50,7 @@ def test_step_follows_the_gradient_and_averages():
   np.testing.assert_allclose(after.ema["w"], [0.55, 1.1])
   assert int(after.step) == 1
   assert float(metrics["loss"]) == 5.0
+  assert float(metrics["learning_rate"]) == 0.25
   np.testing.assert_allclose(metrics["gradient_norm"], 20**0.5, rtol=1e-6)
 
 

@@ -20,14 +20,15 @@ def count(fun: Any, *args: Any) -> tuple[int, int]:
   Returns:
     The FLOPs, and what they were if the body of every loop ran once.
   """
-  return _of(jax.make_jaxpr(fun)(*args).jaxpr)
+  return of_program(jax.make_jaxpr(fun)(*args).jaxpr)
 
 
-def _of(jaxpr: Any) -> tuple[int, int]:
+def of_program(jaxpr: Any) -> tuple[int, int]:
+  """`count` of a function that has been traced already."""
   total = once = 0
   for equation in jaxpr.eqns:
     own = _own(equation)
-    inner = [_of(sub) for sub in _jaxprs(equation)]
+    inner = [of_program(sub) for sub in _jaxprs(equation)]
     if equation.primitive.name == "cond":
       inner = [max(inner, default=(0, 0))]
     length = 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvjax.nn import layers
-from mvjax.planning import flops
+from mvjax.parallel import flops
 
 A, B = jax.ShapeDtypeStruct((3, 5), jnp.float32), jnp.zeros((5, 7))
 PRODUCT = 2 * 3 * 5 * 7
