@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from tests.training import small
 
 STEPS, EVENT_STEP = 10, 5
 FEATURES = 64
+_PAUSE = 5.0  # seconds
 
 
 def config(count, index, port, event):
@@ -100,6 +102,9 @@ def main(workdir, count, index, port, event):
     save(checkpoints, number, *args, **kwargs)
     if event == "terminate" and number == EVENT_STEP:
       os.kill(os.getpid(), signal.SIGTERM)
+      # The others hear of it through the coordinator; without a pause so few
+      # and so short steps may all be done before.
+      time.sleep(_PAUSE)
 
   program.Run.put, program.Run.step = noted, killed
   checkpoint.Checkpoints.save = terminated
