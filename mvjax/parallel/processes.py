@@ -69,6 +69,9 @@ def start(section: ml_collections.ConfigDict) -> None:
     num_processes=section.count,
     process_id=section.index,
   )
+  # Orbax asks this service about old steps, from its own threads, which makes
+  # processes end at different steps; `training.stopping` does without it.
+  jax.config.update("jax_enable_preemption_service", False)
   jax.distributed.initialize(
     **(explicit if section.count else {}),
     initialization_timeout=limit + 30,
@@ -82,11 +85,11 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
-def agreed(value: int) -> int:
-  """Process 0's value, in all processes; waits for their devices."""
+def gathered(value: int) -> list[int]:
+  """The values of all processes, in all of them; waits for their devices."""
   if jax.process_count() == 1:
-    return value
-  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    return [value]
+  return multihost_utils.process_allgather(np.int32(value)).tolist()
 
 
 def share(items: Sequence[Any]) -> Sequence[Any]:
@@ -98,15 +101,6 @@ def meet(where: str) -> None:
   """Waits until all processes are there."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
-
-
-def told_to_end(step: int) -> bool:
-  """Whether a process got SIGTERM and this is the step to end at.
-
-  True in all processes at the same step. To be asked once before each step,
-  by several processes only.
-  """
-  return multihost_utils.reached_preemption_sync_point(step)
 
 
 def _give_up(message: str) -> None:

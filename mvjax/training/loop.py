@@ -75,7 +75,8 @@ def train(
     keep=config.train.keep,
     keep_every=config.train.keep_every,
   )
-  with checkpoints, stopping.Stopping(config.train) as stop:
+  # A signal must not break off the last checkpoint either.
+  with stopping.Stopping(config.train) as stop, checkpoints:
     journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
     task = registry.make(config, workdir=workdir, stream=streams["main"])
     run = program.Run(config, task, mesh=mesh)

@@ -10,14 +10,16 @@ import ml_collections
 
 from mvjax.parallel import processes
 
+# What a process answers, added up.
+_SIGNALLED, _LATE, _DUE = 1, 2, 4
+
 
 class Stopping:
   """Listens to SIGTERM and to the clock; use as a context manager.
 
-  SIGTERM, to any of the processes, ends the run before the next step (one of
-  the next, if there are several). Clocks are those of process 0. Several
-  processes ask them only where they log, as they must wait for each other to
-  compare.
+  SIGTERM, to any of the processes, ends the run before the next step. Clocks
+  are those of process 0. Several processes tell each other only at the steps
+  where they log, as they must wait for each other to do so.
   """
 
   def __init__(self, settings: ml_collections.ConfigDict):
@@ -32,10 +34,8 @@ class Stopping:
     self._previous: Any = None
 
   def __enter__(self) -> "Stopping":
-    # Among several processes jax's own handler tells the others.
-    if jax.process_count() == 1:
-      if threading.current_thread() is threading.main_thread():
-        self._previous = signal.signal(signal.SIGTERM, self._signal)
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.signal(signal.SIGTERM, self._signal)
     return self
 
   def __exit__(self, *exception) -> None:
@@ -44,17 +44,18 @@ class Stopping:
 
   def asks(self, step: int) -> tuple[bool, bool]:
     """Whether to (save, end) before step `step`; ask once for every step."""
-    several = jax.process_count() > 1
-    end = processes.told_to_end(step) if several else self._signalled
-    save = False
-    if not several or step % self._settings.log_every == 0:
-      now = time.monotonic()
-      limit = 60 * self._settings.max_minutes
-      late = bool(limit) and now - self._began > limit
-      due = now - self._saved > 60 * self._settings.checkpoint_minutes
-      answer = processes.agreed(2 * due + late)
-      save, end = bool(answer & 2), end or bool(answer & 1)
-    return save or end, end
+    if jax.process_count() > 1 and step % self._settings.log_every:
+      return False, False
+    now = time.monotonic()
+    limit = 60 * self._settings.max_minutes
+    answers = processes.gathered(
+      _SIGNALLED * self._signalled
+      + _LATE * (bool(limit) and now - self._began > limit)
+      + _DUE * (now - self._saved > 60 * self._settings.checkpoint_minutes)
+    )
+    told = any(answer & _SIGNALLED for answer in answers)
+    end = told or bool(answers[0] & _LATE)
+    return end or bool(answers[0] & _DUE), end
 
   def saved(self) -> None:
     """Starts the clock of the next checkpoint; also where steps begin."""

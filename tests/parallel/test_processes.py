@@ -32,4 +32,4 @@ def test_wrong_fields_are_named(fields, message):
 def test_one_process_needs_nothing():
   processes.start(section())
   assert not jax.distributed.is_initialized()
-  assert processes.is_first() and processes.agreed(7) == 7
+  assert processes.is_first() and processes.gathered(7) == [7]

@@ -1,5 +1,6 @@
 """Programs compiled for TPUs that are not there (`make test-tpu-aot`)."""
 
+import jax
 import pytest
 
 from mvjax.planning import chips
@@ -22,3 +23,10 @@ def config():
 @pytest.fixture(scope="session")
 def mesh(config, topology):
   return pods.make_mesh(config, topology)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+  """Compiled programs are gigabytes."""
+  yield
+  jax.clear_caches()

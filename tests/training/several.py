@@ -2,10 +2,10 @@
 
   python -m tests.training.several WORKDIR COUNT INDEX PORT EVENT
 
-EVENT is '', `lonely` (wait for the others 2 s only), `kill` (SIGKILL within
-step 5) or `terminate` (SIGTERM to itself while the checkpoint of step 5 is
-being written). Every process notes which examples it was given in
-WORKDIR/ids-COUNT-INDEX.jsonl.
+EVENT is '' or one of `lonely` (wait for the others 2 s only), `kill` (SIGKILL
+within step 5) and `terminate` (SIGTERM to itself while a checkpoint, of step 5
+or later, is being written, which it then says). Every process notes which
+examples it was given in WORKDIR/ids-COUNT-INDEX.jsonl.
 """
 
 import json
@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 
 import jax
@@ -25,7 +26,6 @@ from tests.training import small
 
 STEPS, EVENT_STEP = 10, 5
 FEATURES = 64
-_PAUSE = 5.0  # seconds
 
 
 def config(count, index, port, event):
@@ -74,6 +74,18 @@ def toy(config, *, workdir, stream):
   )
 
 
+def terminate_while_writing(workdir):
+  """Sends SIGTERM as soon as a checkpoint is there and not finished."""
+  while True:
+    for folder in (workdir / "checkpoints").glob("*.*tmp*"):
+      os.kill(os.getpid(), signal.SIGTERM)
+      number = folder.name.partition(".")[0]
+      if not (workdir / "checkpoints" / number).exists():
+        print("signalled while writing", flush=True)
+      return
+    time.sleep(1e-4)
+
+
 def main(workdir, count, index, port, event):
   """Trains with the event, and keeps the final parameters."""
   workdir = pathlib.Path(workdir)
@@ -99,12 +111,11 @@ def main(workdir, count, index, port, event):
     return step(run, kind, train_state, batch)
 
   def terminated(checkpoints, number, *args, **kwargs):
-    save(checkpoints, number, *args, **kwargs)
     if event == "terminate" and number == EVENT_STEP:
-      os.kill(os.getpid(), signal.SIGTERM)
-      # The others hear of it through the coordinator; without a pause so few
-      # and so short steps may all be done before.
-      time.sleep(_PAUSE)
+      threading.Thread(
+        target=terminate_while_writing, args=[workdir], daemon=True
+      ).start()
+    save(checkpoints, number, *args, **kwargs)
 
   program.Run.put, program.Run.step = noted, killed
   checkpoint.Checkpoints.save = terminated

@@ -91,7 +91,8 @@ def whole(tmp_path_factory):
 def stopped(tmp_path_factory):
   """Workdir of a run, one of whose two processes got SIGTERM while saving."""
   workdir = tmp_path_factory.mktemp("stopped")
-  first, _ = finish(start(workdir, 2, event="terminate"))
+  first, second = finish(start(workdir, 2, event="terminate"))
+  assert "signalled while writing" in second
   assert "stopped at step" in first
   return workdir
 
