@@ -1,6 +1,7 @@
 """Floating-point operations of a traced program, loops included."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,15 +21,34 @@ def count(fun: Any, *args: Any) -> tuple[int, int]:
   Returns:
     The FLOPs, and what they were if the body of every loop ran once.
   """
-  return of_program(jax.make_jaxpr(fun)(*args).jaxpr)
+  return _of(jax.make_jaxpr(fun)(*args).jaxpr)
 
 
-def of_program(jaxpr: Any) -> tuple[int, int]:
-  """`count` of a function that has been traced already."""
+def of_gradient(fun: Callable[..., Any], point: Any, *args: Any) -> int:
+  """FLOPs of a function and its gradient, with nothing computed again.
+
+  Counted in forward mode: its tangents are the transposed products of the
+  backward pass, one for one, and it needs no checkpoints. A model's FLOPs are
+  not those by which memory is saved (PaLM, arXiv:2204.02311, appendix B).
+
+  Args:
+    fun: a traceable function.
+    point: its first argument, by which it is differentiated: a tree of
+      floating-point arrays, or their shapes.
+    *args: the others.
+  """
+
+  def both(value: Any, tangent: Any, *rest: Any) -> Any:
+    return jax.jvp(lambda at: fun(at, *rest), (value,), (tangent,))
+
+  return count(both, point, point, *args)[0]
+
+
+def _of(jaxpr: Any) -> tuple[int, int]:
   total = once = 0
   for equation in jaxpr.eqns:
     own = _own(equation)
-    inner = [of_program(sub) for sub in _jaxprs(equation)]
+    inner = [_of(sub) for sub in _jaxprs(equation)]
     if equation.primitive.name == "cond":
       inner = [max(inner, default=(0, 0))]
     length = 1

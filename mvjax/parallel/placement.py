@@ -75,16 +75,24 @@ def place_batch(
 
 
 def on_one_device(tree: Any, mesh: Mesh) -> Any:
-  """Whole copies of a tree's arrays on this process's first device.
+  """Whole copies of a tree's arrays on the first process's first device.
 
-  To be called by all processes.
+  To be called by all processes, which exchange one array after the other, so
+  that no other device ever holds more than one of them; they get `None`s.
   """
   if jax.process_count() == 1:
     return jax.device_put(tree, jax.local_devices()[0])
   whole = jax.jit(
-    lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec())
-  )(tree)
-  return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+    lambda leaf: leaf, out_shardings=NamedSharding(mesh, PartitionSpec())
+  )
+
+  def fetch(leaf):
+    part = np.asarray(whole(leaf).addressable_data(0))
+    if jax.process_index() == 0:
+      return jax.device_put(part, jax.local_devices()[0])
+    return None
+
+  return jax.tree.map(fetch, tree)
 
 
 def everywhere(tree: Any, mesh: Mesh) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mvjax import compilation
 from mvjax.parallel import mesh as meshes
-from mvjax.parallel import peaks, processes
+from mvjax.parallel import processes
 from mvjax.training import (
   checkpoint,
   data,
@@ -91,11 +91,7 @@ def train(
       workdir,
       steps=config.train.steps,
       log_every=config.train.log_every,
-      work=metrics.Work(
-        examples=config.train.batch_size,
-        images=config.train.batch_size * config.data.num_views,
-        peak_flops=peaks.peak_flops(jax.devices()[0].device_kind),
-      ),
+      peak_flops=run.peak_flops,
       wandb_project=config.train.wandb,
       config=record.as_json(config),
     )
@@ -159,10 +155,10 @@ def _loop(
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
     journal.positions[kind] += 1
+    work = run.work(kind, example)
     train_state, values = run.step(kind, train_state, example)
     step += 1
-    writer.work = run.work(writer.work)
-    writer.push(step, values)
+    writer.push(step, values, work=work)
     trace.stop_after(step, values)
   save()
   look()

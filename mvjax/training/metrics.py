@@ -26,31 +26,41 @@ class NonFiniteError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-  """What a step does, from which a writer makes rates.
+  """What steps do; work of several steps adds up.
 
   Attributes:
-    examples: In a batch.
-    images: In a batch.
-    flops: Of matrix products and convolutions on one device, what is computed
-      again included, or None.
-    peak_flops: Of a device, or None.
+    examples: In the batches.
+    images: In the batches.
+    flops: Of matrix products and convolutions on one device, without what is
+      computed again in the backward pass; 0 where nobody counts.
   """
 
-  examples: int
-  images: int
-  flops: float | None = None
-  peak_flops: float | None = None
+  examples: int = 0
+  images: int = 0
+  flops: float = 0.0
 
-  def rates(self, seconds: float) -> dict[str, float]:
-    """Metrics of a step that takes so long."""
+  def __add__(self, other: "Work") -> "Work":
+    return Work(
+      examples=self.examples + other.examples,
+      images=self.images + other.images,
+      flops=self.flops + other.flops,
+    )
+
+  def rates(
+    self, seconds: float, *, peak_flops: float | None
+  ) -> dict[str, float]:
+    """Metrics of work that takes so long.
+
+    Args:
+      seconds: of all of it.
+      peak_flops: FLOP/s of a device, or None; see `parallel.peaks`.
+    """
     found = {
-      "step_seconds": seconds,
-      "steps_per_second": 1 / seconds,
       "examples_per_second": self.examples / seconds,
       "images_per_second": self.images / seconds,
     }
-    if self.flops and self.peak_flops:
-      found["mfu"] = self.flops / seconds / self.peak_flops
+    if self.flops and peak_flops:
+      found["mfu"] = self.flops / seconds / peak_flops
     return found | {"peak_memory_bytes": float(memory.peak_bytes())}
 
 
@@ -68,15 +78,16 @@ class Writer:
     *,
     steps: int,
     log_every: int,
-    work: Work,
+    peak_flops: float | None = None,
     wandb_project: str = "",
     config: Mapping[str, Any] | None = None,
   ):
     self._workdir = workdir
     self._steps, self._log_every = steps, log_every
-    self.work = work
+    self._peak_flops = peak_flops
+    self._work = Work()
     self._writes = processes.is_first()
-    self._pending: tuple[int, Mapping[str, Any]] | None = None
+    self._pending: tuple[int, Mapping[str, Any], Work] | None = None
     self._window: list[dict[str, float]] = []
     self._since = time.monotonic()
     self._boards: list[Any] = []
@@ -97,10 +108,10 @@ class Writer:
     for board in self._boards:
       board.close()
 
-  def push(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Takes the metrics of `step` (not downloaded yet)."""
+  def push(self, step: int, metrics: Mapping[str, Any], *, work: Work) -> None:
+    """Takes the metrics of `step` (not downloaded yet) and what it did."""
     self.flush()
-    self._pending = (step, metrics)
+    self._pending = (step, metrics, work)
 
   def flush(self) -> None:
     """Downloads what is pending.
@@ -110,7 +121,7 @@ class Writer:
     """
     if self._pending is None:
       return
-    step, metrics = self._pending
+    step, metrics, work = self._pending
     self._pending = None
     values = {k: float(v) for k, v in jax.device_get(metrics).items()}
     bad = [k for k, v in values.items() if not math.isfinite(v)]
@@ -121,21 +132,24 @@ class Writer:
         "optimizer.clip_norm and run again"
       )
     self._window.append(values)
+    self._work += work
     if step % self._log_every == 0:
       self._write(step)
 
   def _write(self, step: int) -> None:
     """Writes the means of the window and starts a new one."""
     now = time.monotonic()
-    seconds = max(now - self._since, 1e-9) / len(self._window)
+    window = max(now - self._since, 1e-9)
+    seconds = window / len(self._window)
     self._since = now
     names = sorted(set().union(*self._window))
     means = {
       name: float(np.mean([row[name] for row in self._window if name in row]))
       for name in names
     }
-    self._window = []
-    means |= self.work.rates(seconds)
+    means |= {"step_seconds": seconds, "steps_per_second": 1 / seconds}
+    means |= self._work.rates(window, peak_flops=self._peak_flops)
+    self._window, self._work = [], Work()
     self.scalars(step, means)
     left = datetime.timedelta(seconds=round((self._steps - step) * seconds))
     share = f"  mfu {means['mfu']:.1%}" if "mfu" in means else ""

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mvjax.parallel import flops, placement, processes, rules
+from mvjax.parallel import flops, peaks, placement, processes, rules
 from mvjax.parallel import mesh as meshes
 from mvjax.training import checkpoint, data, metrics, optimizer, state
 from mvjax.training.tasks import task as tasks
@@ -45,15 +45,18 @@ class Program:
     shapes = jax.eval_shape(self._create, trained)
     places = rules.parameter_shardings(shapes, mesh)
     self.state = placement.abstract(shapes, places)
-    shapes = jax.eval_shape(self._cast, self._unplaced_frozen())
+    shapes = jax.eval_shape(self.cast, self._unplaced_frozen())
     self.frozen = placement.abstract(
       shapes, rules.parameter_shardings(shapes, mesh)
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    self._losses = {
+      kind: _with_held(loss) for kind, loss in task.losses.items()
+    }
     self.steps = {
       kind: jax.jit(
         state.make_step(
-          _with_held(loss),
+          loss,
           made,
           seed=config.seed,
           ema_limit=config.train.ema_decay,
@@ -65,11 +68,11 @@ class Program:
         donate_argnums=0,
         out_shardings=(places, everywhere),
       )
-      for kind, loss in task.losses.items()
+      for kind, loss in self._losses.items()
     }
     self.validate = jax.jit(
       state.make_validation(
-        _with_held(task.losses["main"]),
+        self._losses["main"],
         seed=config.seed,
         num_times=config.schedule.num_train_timesteps,
       ),
@@ -86,8 +89,26 @@ class Program:
 
   def place_frozen(self) -> Any:
     """The arrays of `frozen`."""
-    frozen = self._cast(self._unplaced_frozen())
+    frozen = self.cast(self._unplaced_frozen())
     return placement.place(frozen, _places(self.frozen))
+
+  def flops(self, kind: str, batch: Any) -> float:
+    """Of a step on one device, without what is computed again.
+
+    Args:
+      kind: of the batch.
+      batch: its arrays or their shapes.
+    """
+    loss = self._losses[kind]
+    drawn = jax.eval_shape(loss.draw, jax.random.key(0), batch)
+
+    def value(params: Any, *rest: Any) -> Any:
+      return loss.value(params, *rest)[0]
+
+    total = flops.of_gradient(
+      value, self.state.params, batch, drawn, self.frozen
+    )
+    return total / self.mesh.size
 
   def whole(self, trained: Any) -> Any:
     """All of the task's parameters, from those that are trained."""
@@ -101,7 +122,7 @@ class Program:
   def _unplaced_frozen(self) -> dict[str, Any]:
     return {"task": self._task.frozen, "held": self._split()[1]}
 
-  def _cast(self, frozen: Any) -> Any:
+  def cast(self, params: Any) -> Any:
     """Kernels and tables in the compute type, as layers would cast them."""
     dtype = jnp.dtype(self._config.train.dtype)
 
@@ -109,7 +130,7 @@ class Program:
       used = path[-1].key in ("kernel", "embedding")
       return leaf.astype(dtype) if used and leaf.dtype != dtype else leaf
 
-    return jax.tree_util.tree_map_with_path(cast, frozen)
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _with_held(loss: state.Loss) -> state.Loss:
@@ -133,6 +154,7 @@ class Run:
     config: The run's config.
     frozen: What is not trained.
     rows: The rows of each batch that this process loads.
+    peak_flops: FLOP/s of a device, or None if that is not known.
   """
 
   def __init__(
@@ -147,7 +169,8 @@ class Run:
     self.frozen = self.program.place_frozen()
     self.rows = placement.rows(self._mesh, config.train.batch_size)
     self._compiled: dict[str, Any] = {}
-    self._flops: dict[str, float] = {}
+    self.peak_flops = peaks.peak_flops(jax.devices()[0].device_kind)
+    self._work: dict[str, metrics.Work] = {}
 
   def restore(self, checkpoints: checkpoint.Checkpoints) -> state.TrainState:
     """The newest state of the run, or one at step 0."""
@@ -171,15 +194,25 @@ class Run:
     arguments = train_state, batch, self.frozen
     if kind not in self._compiled:
       with meshes.use(self._mesh):
-        traced = self.program.steps[kind].trace(*arguments)
-        self._compiled[kind] = traced.lower().compile()
-      total, _ = flops.of_program(traced.jaxpr.jaxpr)
-      self._flops[kind] = total / self._mesh.size
+        lowered = self.program.steps[kind].lower(*arguments)
+      self._compiled[kind] = lowered.compile()
     return self._compiled[kind](*arguments)
 
-  def work(self, known: metrics.Work) -> metrics.Work:
-    """What is known of a step's work, with its operations once compiled."""
-    return dataclasses.replace(known, flops=self._flops.get("main"))
+  def work(self, kind: str, batch: Any) -> metrics.Work:
+    """What a step on a batch of this kind does.
+
+    Operations are counted for devices whose peak is known only.
+    """
+    if kind not in self._work:
+      examples = self.config.train.batch_size
+      section = {"main": self.config.data, "image": self.config.image_data}
+      counts = self.peak_flops is not None
+      self._work[kind] = metrics.Work(
+        examples=examples,
+        images=examples * section[kind].num_views,
+        flops=self.program.flops(kind, batch) if counts else 0.0,
+      )
+    return self._work[kind]
 
   def validate(
     self, train_state: state.TrainState, batches: Iterable[data.Batch]
@@ -202,13 +235,20 @@ class Run:
   ) -> np.ndarray | None:
     """A sheet of samples of the averaged weights; only in the first process.
 
-    On one device: the others would only repeat its work.
+    On one device, in the compute type: the others would only repeat its work.
     """
-    trained, frozen, example = placement.on_one_device(
-      (train_state.ema, self.frozen, example), self._mesh
+
+    @jax.jit
+    def needed(params, example):
+      first = jax.tree.map(lambda leaf: leaf[: tasks.SHOWN], example)
+      return self.program.cast(params), first
+
+    params, shown = needed(train_state.ema, example)
+    trained, frozen, shown = placement.on_one_device(
+      (params, self.frozen, shown), self._mesh
     )
     if not processes.is_first():
       return None
     params = optimizer.join_params(trained, frozen["held"])
-    images, columns = self._task.draw(params, frozen["task"], example)
+    images, columns = self._task.draw(params, frozen["task"], shown)
     return metrics.tile(images, columns)

@@ -52,6 +52,24 @@ def test_a_gradient_costs_two_products_more():
   assert count == 3 * PRODUCT
 
 
+@pytest.mark.parametrize("wrap", [lambda fun: fun, jax.checkpoint])
+def test_what_is_computed_again_can_be_left_out(wrap):
+  """Two products forward; backward one less than twice as many, as the first
+  layer's input is no parameter. A checkpoint adds two.
+  """
+  x, b = jnp.ones((3, 5)), jnp.ones((5, 5))
+  layer = wrap(lambda b, x: jnp.tanh(x @ b))
+
+  def loss(b):
+    return layer(b, layer(b, x)).sum()
+
+  product = 2 * 3 * 5 * 5
+  assert flops.of_gradient(loss, b) == 5 * product
+  again = 0 if wrap is not jax.checkpoint else 2
+  count = flops.count(jax.value_and_grad(loss), b)[0]
+  assert count == (5 + again) * product
+
+
 @pytest.mark.parametrize("stride, outputs", [(1, 64), (2, 16)])
 def test_a_convolution_is_a_product_per_output(stride, outputs):
   x = jax.ShapeDtypeStruct((2, 8, 8, 16), jnp.float32)

@@ -19,14 +19,17 @@ def writer(tmp_path):
     tmp_path,
     steps=10,
     log_every=2,
-    work=metrics.Work(examples=1, images=3, flops=5.0, peak_flops=50.0),
+    peak_flops=50.0,
   ) as made:
     yield made
 
 
+WORK = metrics.Work(examples=1, images=3, flops=5.0)
+
+
 def test_lines_hold_means_over_the_window(writer, tmp_path, capsys):
   for step in range(1, 5):
-    writer.push(step, {"loss": jnp.float32(step)})
+    writer.push(step, {"loss": jnp.float32(step)}, work=WORK)
   writer.flush()
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   lines = [json.loads(line) for line in lines]
@@ -40,9 +43,9 @@ def test_lines_hold_means_over_the_window(writer, tmp_path, capsys):
 
 
 def test_downloads_are_one_step_behind(writer):
-  writer.push(1, {"loss": jnp.float32(jnp.nan)})
+  writer.push(1, {"loss": jnp.float32(jnp.nan)}, work=WORK)
   with pytest.raises(metrics.NonFiniteError, match="step 1: loss"):
-    writer.push(2, {"loss": jnp.float32(0)})
+    writer.push(2, {"loss": jnp.float32(0)}, work=WORK)
 
 
 def test_sheet_is_row_by_row_and_white_where_empty(writer, tmp_path):
@@ -62,12 +65,12 @@ def test_pauses_do_not_count(writer, tmp_path, monkeypatch):
   """Neither does the wait of a pause for the step before it."""
   clock = [100.0]
   monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
-  writer.push(1, {"loss": jnp.float32(1)})
+  writer.push(1, {"loss": jnp.float32(1)}, work=WORK)
   with writer.paused():
     pass
   for step in (2, 3, 4):
     clock[0] += 1.0
-    writer.push(step, {"loss": jnp.float32(1)})
+    writer.push(step, {"loss": jnp.float32(1)}, work=WORK)
     with writer.paused():
       clock[0] += 50.0
   line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
@@ -85,7 +88,6 @@ def test_boards_get_what_is_written(tmp_path, monkeypatch):
     tmp_path,
     steps=10,
     log_every=1,
-    work=metrics.Work(examples=1, images=3),
     wandb_project="views",
     config={"seed": 3},
   ) as made:
@@ -100,7 +102,19 @@ def test_boards_get_what_is_written(tmp_path, monkeypatch):
   run.finish.assert_called_once_with()
 
 
+def test_rates_are_of_what_each_step_did(writer, tmp_path):
+  """Steps on single images do less than those on views."""
+  single = metrics.Work(examples=1, images=1, flops=1.0)
+  writer.push(1, {"loss": jnp.float32(1)}, work=WORK)
+  writer.push(2, {"loss": jnp.float32(1)}, work=single)
+  writer.flush()
+  line = json.loads((tmp_path / "metrics.jsonl").read_text())
+  seconds = 2 * line["step_seconds"]
+  assert line["images_per_second"] == pytest.approx(4 / seconds)
+  assert line["mfu"] == pytest.approx(6.0 / 50.0 / seconds)
+
+
 def test_unknown_devices_have_no_share_of_their_peak():
   work = metrics.Work(examples=2, images=8, flops=1e12)
-  assert "mfu" not in work.rates(0.5)
-  assert work.rates(0.5)["examples_per_second"] == 4
+  assert "mfu" not in work.rates(0.5, peak_flops=None)
+  assert work.rates(0.5, peak_flops=None)["examples_per_second"] == 4

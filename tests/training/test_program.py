@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvjax.parallel import flops
 from mvjax.parallel import mesh as meshes
 from mvjax.training import loop, optimizer, program
 from mvjax.training.tasks import registry
@@ -60,6 +61,23 @@ def test_frozen_groups_have_no_averages_and_no_optimiser_state(make):
   state, metrics = after(made, batch)
   assert jax.tree.structure(state) == jax.tree.structure(made.state)
   assert metrics["loss"].shape == ()
+
+
+def test_flops_of_a_step_are_the_model_s(make):
+  """Whatever is computed again; frozen weights need no products."""
+  counts = {}
+  for remat in ("none", "blocks"):
+    made, _, batch = make(remat=remat)
+    counts[remat] = made.flops("main", batch)
+    computed = flops.count(
+      made.steps["main"], made.state, batch, made.frozen
+    )[0]
+    # Products that nobody asks for are still traced.
+    assert computed == pytest.approx(counts[remat], rel=0.05) or remat != "none"
+    assert computed > 1.1 * counts[remat] or remat == "none"
+  assert counts["none"] == counts["blocks"]
+  made, _, batch = make(groups=dict(unet=0.0))
+  assert 0 < made.flops("main", batch) < counts["none"]
 
 
 def test_frozen_weights_come_back_for_samples_and_export(make):

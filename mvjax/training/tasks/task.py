@@ -8,6 +8,9 @@ import numpy as np
 
 from mvjax.training import state
 
+# Examples of a batch that a sheet of samples may show.
+SHOWN = 8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
@@ -18,7 +21,7 @@ class Task:
     frozen: Parameters and other arrays that steps read.
     losses: Loss per kind of batch; kinds are those of the data streams.
     prepare: Loader batch to the arrays a step reads, on the host.
-    draw: (averaged params, frozen, an example batch) -> images `[n h w 3]` in
+    draw: (averaged params, frozen, `SHOWN` examples of a batch) -> images `[n h w 3]` in
       [-1, 1] and their number per row; called by the loop, outside jit.
     write: (averaged params, frozen, folder, dtype) -> None; writes the task's
       components in diffusers layout.

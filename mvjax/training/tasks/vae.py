@@ -66,7 +66,7 @@ def make(config: ml_collections.ConfigDict) -> task.Task:
   )
 
   def draw(params, frozen, batch):
-    images = batch["image"][:8]
+    images = batch["image"]
     decoded = np.asarray(reconstruct({**frozen, **params}, images))
     return np.concatenate([np.asarray(images), decoded]), len(images)
 
