@@ -82,7 +82,7 @@ def sample(out, devices, count):
     out=str(out / "samples"),
     multiview=str(out / "model"),
     image=str(out / "model"),
-    score="mv",
+    score="mix",
     steps=2,
     multiview_guidance=2.0,
   )

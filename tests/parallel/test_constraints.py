@@ -1,4 +1,4 @@
-"""Every constraint in the networks takes effect on a mesh."""
+"""Every constraint in the networks and the train step takes effect."""
 
 import ast
 import pathlib
@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
@@ -14,8 +15,14 @@ from mvjax import geometry
 from mvjax.models import epipolar_mv
 from mvjax.nn import attention, text_encoder, unet, vae
 from mvjax.parallel import logical
+from mvjax.training import state
 
-NETWORKS = pathlib.Path(attention.__file__).parent
+FILES = (
+  *pathlib.Path(attention.__file__).parent.glob("*.py"),
+  pathlib.Path(state.__file__),
+)
+# Whose constraints are looked at one by one.
+ELSEWHERE = ("epipolar.py", "logical.py", "state.py")
 # Two examples of two views on four devices: views must be divided.
 MESH = AbstractMesh(
   (1, 2, 2), ("data", "fsdp", "view"), axis_types=(AxisType.Auto,) * 3
@@ -23,9 +30,9 @@ MESH = AbstractMesh(
 
 
 def call_sites():
-  """(file, line) of each call of `logical` in mvjax/nn."""
+  """(file, line) of each call of `logical` in `FILES`."""
   found = set()
-  for file in NETWORKS.glob("*.py"):
+  for file in FILES:
     for node in ast.walk(ast.parse(file.read_text())):
       if (
         isinstance(node, ast.Call)
@@ -58,6 +65,7 @@ def fired():
       patch.setattr(logical, name, recorded(getattr(logical, name)))
     with jax.sharding.use_abstract_mesh(MESH):
       jax.eval_shape(networks)
+      jax.eval_shape(train_step)
   return seen
 
 
@@ -102,6 +110,21 @@ def networks():
   )
 
 
+def train_step():
+  """A step on four examples of two views, in two parts."""
+  loss = state.Loss(
+    draw=lambda key, batch: jax.random.normal(key, batch.shape),
+    value=lambda params, batch, drawn, _: (
+      ((batch - drawn) @ params["kernel"]).mean(),
+      {},
+    ),
+  )
+  optimizer = optax.sgd(1.0)
+  start = state.create({"kernel": jnp.zeros((256, 128))}, optimizer)
+  step = state.make_step(loss, optimizer, seed=0, ema_limit=0.9, parts=2)
+  return step(start, jnp.zeros((4, 2, 256)), ())
+
+
 def test_every_call_was_traced(fired):
   lines = {(file, line) for file, line, *_ in fired}
   sites = call_sites()
@@ -113,12 +136,39 @@ def test_every_call_was_traced(fired):
 def test_every_activation_was_divided(fired):
   """Maps and tokens over all devices, what has views by examples and views."""
   for file, line, name, spec in fired:
-    if name == "constrain" and file not in ("epipolar.py", "logical.py"):
+    if name == "constrain" and file not in ELSEWHERE:
       assert tuple(spec) in {(("fsdp", "view"),), ("fsdp", "view")}, (
         file,
         line,
         spec,
       )
+
+
+def test_what_a_step_draws_and_each_part_of_its_batch_is_divided(fired):
+  specs = {
+    tuple(spec)
+    for file, _, _, spec in fired
+    if file == pathlib.Path(state.__file__).name
+  }
+  # Drawn: four examples over all devices; in parts: two of them and the views.
+  assert specs == {(("fsdp", "view"), None), (None, "fsdp")}
+
+
+def test_gradients_of_parts_lie_where_their_parameters_do():
+  """None is whole on any device while the parts add up."""
+  with jax.sharding.use_abstract_mesh(MESH):
+    (scan,) = [
+      equation
+      for equation in jax.make_jaxpr(train_step)().eqns
+      if equation.primitive.name == "scan"
+    ]
+  places = [
+    equation.params["sharding"].spec
+    for equation in scan.params["jaxpr"].eqns
+    if equation.primitive.name == "sharding_constraint"
+    and equation.outvars[0].aval.shape == (256, 128)
+  ]
+  assert places == [jax.P(None, "fsdp")]
 
 
 def test_maps_of_other_views_are_gathered_and_tokens_are_not(fired):

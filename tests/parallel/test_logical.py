@@ -73,3 +73,18 @@ def test_gradients_of_gathered_parameters_are_not_gathered():
   forward = constraints(lambda x: logical.whole(x).sum(), x, SIZES)
   both = constraints(jax.grad(lambda x: logical.whole(x).sum()), x, SIZES)
   assert forward == both == 1
+
+
+@pytest.mark.parametrize("count, mapped", [(32, True), (8, False)])
+def test_examples_that_fill_the_devices_are_mapped_over_them(count, mapped):
+  mesh = AbstractMesh(
+    tuple(SIZES.values()), tuple(SIZES), axis_types=(AxisType.Auto,) * 3
+  )
+
+  def run(rows):
+    return logical.each_device(lambda w, x: w * x, jnp.float32(2), rows)
+
+  with jax.sharding.use_abstract_mesh(mesh):
+    program = jax.make_jaxpr(run)(jnp.ones((count, 4)))
+  names = {equation.primitive.name for equation in program.eqns}
+  assert ("shard_map" in names) == mapped
