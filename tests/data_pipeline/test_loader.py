@@ -2,10 +2,13 @@ import dataclasses
 import json
 
 import fake_renders
+import jax
 import numpy as np
 import pytest
 
+from configs import base
 from data_pipeline import build, loader
+from mvjax.training import data
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +240,17 @@ def test_requests_that_the_data_cannot_meet_are_explained(
 ):
   with pytest.raises(ValueError, match=message):
     loader.dataset(settings(path, **changes))
+
+
+def test_rows_of_training_batches_are_those_of_whole_ones(path):
+  """As hosts of a pod load them: a part, or rows that lie apart."""
+  config = base.get_config().data
+  with config.unlocked():
+    config.update(
+      path=path, looks=("simplified",), num_views=2, image_size=16
+    )
+  stream = data.open_stream(config, batch_size=4, seed=3)
+  whole = next(stream.start(2))
+  for rows in ([2, 3], [1], [0, 3]):
+    part = next(stream.start(2, rows))
+    equal(part, jax.tree.map(lambda leaf, rows=rows: leaf[rows], whole))

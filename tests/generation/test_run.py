@@ -7,6 +7,9 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 import types
 
 import jax
@@ -21,6 +24,7 @@ from mvjax.generation import joint, run
 from mvjax.generation import request as requests
 
 CONFIG = ml_collections.ConfigDict({"task": "multiview", "width": (1, 2)})
+ROOT = pathlib.Path(__file__).parents[2]
 PROMPTS = ("a red leather sofa", "a blue wooden chair")
 
 
@@ -120,6 +124,48 @@ def test_a_sample_does_not_depend_on_its_batch(finished):
     (2, "a-red-leather-sofa-0"),
   ):
     difference = images[image].astype(int) - pixels(finished.out / name)
+    assert np.abs(difference).max() <= 1
+
+
+def test_two_processes_share_the_samples(finished, tmp_path):
+  """Each draws every other one, on a device of its own."""
+  request, out = finished.request, tmp_path / "out"
+  (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  arguments = [
+    f"--config={ROOT / 'configs' / 'nano.py'}:multiview",
+    f"--prompts={tmp_path / 'prompts.txt'}",
+    "--seeds=0,1",
+    f"--out={out}",
+    f"--multiview={request.multiview}",
+    f"--image={request.image}",
+    f"--views={request.views}",
+    f"--steps={request.steps}",
+    f"--multiview_guidance={request.multiview_guidance}",
+    f"--image_guidance={request.image_guidance}",
+    "--config.processes.count=2",
+    f"--config.processes.coordinator=localhost:{port}",
+  ]
+  started = [
+    subprocess.Popen(
+      [sys.executable, "launch.py", "sample", *arguments]
+      + [f"--config.processes.index={index}"],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  for process in started:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+  drawn = [path.parent.name for path in out.glob("*/sample.json")]
+  assert sorted(drawn) == sorted(path.name for path in finished.out.iterdir())
+  for name in drawn:
+    difference = pixels(out / name).astype(int) - pixels(finished.out / name)
     assert np.abs(difference).max() <= 1
 
 
