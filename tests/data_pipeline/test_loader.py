@@ -246,9 +246,7 @@ def test_rows_of_training_batches_are_those_of_whole_ones(path):
   """As hosts of a pod load them: a part, or rows that lie apart."""
   config = base.get_config().data
   with config.unlocked():
-    config.update(
-      path=path, looks=("simplified",), num_views=2, image_size=16
-    )
+    config.update(path=path, looks=("simplified",), num_views=2, image_size=16)
   stream = data.open_stream(config, batch_size=4, seed=3)
   whole = next(stream.start(2))
   for rows in ([2, 3], [1], [0, 3]):

@@ -36,6 +36,7 @@ def config(count, index, port, event):
       steps=STEPS,
       batch_size=4,
       validation_every=4,
+      sample_every=4,
       profile_at=1,
       profile_steps=1,
     )
@@ -43,7 +44,7 @@ def config(count, index, port, event):
       count=count,
       index=index,
       coordinator=f"localhost:{port}",
-      timeout_seconds=2 if event == "lonely" else 60,
+      timeout_seconds={"lonely": 2, "kill": 20}.get(event, 60),
     )
     made.mesh.update(data=1, fsdp=-1)
   return made
@@ -69,7 +70,7 @@ def toy(config, *, workdir, stream):
     frozen={},
     losses={"main": state.Loss(draw=draw, value=value)},
     prepare=vae.prepare,
-    draw=lambda *_: None,
+    draw=lambda params, frozen, example: (np.asarray(example["image"]), 2),
     write=lambda *_, **__: None,
   )
 

@@ -69,9 +69,9 @@ def test_flops_of_a_step_are_the_model_s(make):
   for remat in ("none", "blocks"):
     made, _, batch = make(remat=remat)
     counts[remat] = made.flops("main", batch)
-    computed = flops.count(
-      made.steps["main"], made.state, batch, made.frozen
-    )[0]
+    computed = flops.count(made.steps["main"], made.state, batch, made.frozen)[
+      0
+    ]
     # Products that nobody asks for are still traced.
     assert computed == pytest.approx(counts[remat], rel=0.05) or remat != "none"
     assert computed > 1.1 * counts[remat] or remat == "none"

@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvjax.parallel import processes
 from tests.training import several, small
@@ -111,18 +112,31 @@ def test_files_are_written_once(whole):
   assert len(list((whole / "tensorboard").iterdir())) == 1
 
 
+def test_sheets_show_examples_of_all_processes(whole):
+  """Four images of the last batch, two a row; drawn by the first process."""
+  names = sorted(path.name for path in (whole / "samples").iterdir())
+  assert names == [f"train_{step:07d}.png" for step in (4, 8, 10)]
+  with Image.open(whole / "samples" / names[-1]) as sheet:
+    pixels = np.asarray(sheet)
+  assert pixels.shape == (32, 32, 3)
+  quarters = [
+    half for part in np.split(pixels, 2) for half in np.split(part, 2, 1)
+  ]
+  assert all(quarter.std() > 10 for quarter in quarters)
+
+
 def test_steps_are_profiled_on_request(whole):
   traces = list((whole / "profile").rglob("*.xplane.pb"))
   assert traces and all(path.stat().st_size for path in traces)
 
 
 def test_killed_within_a_step_and_started_again(whole, tmp_path):
-  """The survivor waits for the lost one in vain; a scheduler ends it too."""
+  """The survivor waits for the lost one, but not for ever."""
   survivor, lost = start(tmp_path, 2, event="kill")
   lost.communicate(timeout=300)
   assert lost.returncode == -signal.SIGKILL
-  survivor.kill()
-  survivor.communicate()
+  survivor.communicate(timeout=300)
+  assert survivor.returncode != 0
   saved = small.checkpoint_steps(tmp_path)
   assert saved and saved[-1] <= several.EVENT_STEP
   finish(start(tmp_path, 2))
