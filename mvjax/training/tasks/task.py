@@ -21,8 +21,8 @@ class Task:
     frozen: Parameters and other arrays that steps read.
     losses: Loss per kind of batch; kinds are those of the data streams.
     prepare: Loader batch to the arrays a step reads, on the host.
-    draw: (averaged params, frozen, `SHOWN` examples of a batch) -> images `[n h w 3]` in
-      [-1, 1] and their number per row; called by the loop, outside jit.
+    draw: (averaged params, frozen, `SHOWN` examples of a batch) -> images
+      `[n h w 3]` in [-1, 1] and their number per row; called outside jit.
     write: (averaged params, frozen, folder, dtype) -> None; writes the task's
       components in diffusers layout.
   """
