@@ -3,9 +3,10 @@
   python -m tests.training.several WORKDIR COUNT INDEX PORT EVENT
 
 EVENT is '' or one of `lonely` (wait for the others 2 s only), `seeded` (with
-another seed), `apart` (in another workdir), `kill` (SIGKILL within step 5) and `terminate` (SIGTERM to itself while a checkpoint, of step 5
-or later, is being written, which it then says). Every process notes which
-examples it was given in WORKDIR/ids-COUNT-INDEX.jsonl.
+another seed), `apart` (in another workdir), `kill` (SIGKILL within step 5) and
+`terminate` (SIGTERM to itself while a checkpoint, of step 5 or later, is being
+written, which it then says). Every process notes which examples it was given in
+WORKDIR/ids-COUNT-INDEX.jsonl.
 """
 
 import json
