@@ -1,7 +1,8 @@
 """Google Cloud Storage in memory, for its real clients on loopback.
 
-Three clients read and write gs:// paths: gcsfs (through epath), TensorStore
-(Orbax's arrays) and the C++ client inside array_record. Each takes the address
+Four clients read and write gs:// paths: gcsfs (through epath), TensorStore
+(Orbax's arrays), google-cloud-storage (Orbax asks it about the bucket) and the
+C++ client inside array_record. Each takes the address
 of another server from the environment. This serves what they use of the JSON
 API, https://cloud.google.com/storage/docs/json_api/v1, and keeps its rule that
 there are no folders, only names.
@@ -97,6 +98,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send_content(name)
       else:
         self._reply(200, self.storage.about(name))
+    elif found := re.search(r"/b/([^/]+)$", path):
+      self._reply(200, {"name": found[1], "id": found[1]})
     elif path.endswith("/o"):
       self._send_list(path.split("/")[-2], query)
     elif path[1:] in self.storage.objects:  # the address of array_record
@@ -149,7 +152,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.send_header(name.replace("_", "-"), value)
     self.send_header("Content-Length", str(len(body)))
     self.end_headers()
-    self.wfile.write(body)
+    with contextlib.suppress(BrokenPipeError):  # who has read enough
+      self.wfile.write(body)
 
   def _fail(self, code):
     self._reply(code, {"error": {"code": code, "message": "refused"}})
@@ -161,9 +165,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       "x_goog_metageneration": "1",
       "x_goog_storage_class": "STANDARD",
     }
-    wanted = re.fullmatch(
-      r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")
-    )
+    wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
     if wanted is None:
       self._reply(200, content, **headers)
       return
