@@ -43,8 +43,10 @@ class Storage:
       "CLOUD_STORAGE_EMULATOR_ENDPOINT": url,
       # gcsfs would ask about the kind of bucket, by another protocol.
       "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-      # TensorStore looks for credentials even so.
+      # Some look for credentials or a project even so.
       "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+      "GOOGLE_CLOUD_PROJECT": "none",
+      "NO_GCE_CHECK": "true",
     }
     self.uploads: dict[str, tuple[str, bytearray]] = {}
     self._lock = threading.Lock()
@@ -87,6 +89,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, *_):
     pass
+
+  def handle(self):
+    with contextlib.suppress(ConnectionError):  # who has read enough hangs up
+      super().handle()
 
   def do_GET(self):
     path, query = self._address()
@@ -152,8 +158,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.send_header(name.replace("_", "-"), value)
     self.send_header("Content-Length", str(len(body)))
     self.end_headers()
-    with contextlib.suppress(BrokenPipeError):  # who has read enough
-      self.wfile.write(body)
+    self.wfile.write(body)
 
   def _fail(self, code):
     self._reply(code, {"error": {"code": code, "message": "refused"}})

@@ -1,5 +1,7 @@
 """gs:// paths, through the real clients and a server on loopback."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,9 +116,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(served, capsys):
   with checkpoint.Checkpoints(folder, keep=2) as made:
     for step in (1, 2):
       made.save(step, state_of(step), record={"step": step})
-  lost = next(
-    path for path in served.objects if "checkpoints/2/state/d/" in path
-  )
+  home = "bucket/damaged/checkpoints/2/"
+  lost = next(path for path in served.objects if f"{home}state/d/" in path)
+  listing = json.loads(served.objects[f"{home}{checkpoint.LISTING}"][0])
+  assert lost.removeprefix(home) in listing  # TensorStore wrote it
   served.remove(lost)
   with checkpoint.Checkpoints(folder, keep=2) as made:
     assert made.latest == 1
