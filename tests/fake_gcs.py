@@ -85,6 +85,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   """Requests about the objects of `storage`."""
 
   protocol_version = "HTTP/1.1"
+  wbufsize = -1  # one packet for head and body, or the client waits to confirm
+  disable_nagle_algorithm = True
   storage: Storage
 
   def log_message(self, *_):

@@ -100,8 +100,8 @@ def state_of(step):
 
 def test_checkpoints_are_kept_and_read_back(served):
   folder = "gs://bucket/run/checkpoints"
-  for step in (1, 2, 3):
-    with checkpoint.Checkpoints(folder, keep=2) as made:
+  with checkpoint.Checkpoints(folder, keep=2) as made:
+    for step in (1, 2, 3):
       made.save(step, state_of(step), record={"step": step})
   with checkpoint.Checkpoints(folder, keep=2) as made:
     assert made.latest == 3 and made.record() == {"step": 3}
