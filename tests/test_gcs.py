@@ -10,9 +10,11 @@ from etils import epath
 
 from data_pipeline import build, loader, shards
 from mvjax import storage
-from mvjax.training import checkpoint
+from mvjax.training import checkpoint, loop, publish
+from mvjax.training.tasks import registry
 from tests import fake_gcs
 from tests.data_pipeline import fake_renders
+from tests.training import several
 
 PARTS = 2
 
@@ -128,6 +130,30 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(served, capsys):
   assert f"checkpoint 2 in {folder} is damaged" in capsys.readouterr().out
   aside = epath.Path(folder).parent / "checkpoints-damaged"
   assert [path.name for path in aside.iterdir()] == ["0-step-2"]
+
+
+def test_a_run_goes_on_and_is_published_from_there(
+  served, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(registry, "make", several.toy)
+  for steps in (2, 3):
+    config = several.config(1, 0, 0, "")
+    with config.unlocked():
+      config.optimizer.schedule = "constant"
+      config.optimizer.warmup_steps = 1
+      config.train.update(
+        checkpoint_dir="gs://bucket/trained",
+        steps=steps,
+        profile_at=0,
+        validation_every=0,
+      )
+    assert int(loop.train(config, tmp_path / "run").step) == steps
+  assert not (tmp_path / "run" / "checkpoints").exists()
+  (tmp_path / "out").mkdir()
+  publish.publish(tmp_path / "run", tmp_path / "out")
+  found = json.loads((tmp_path / "out" / "training.json").read_text())
+  assert [leg["first_step"] for leg in found["legs"]] == [0, 2]
+  assert found["positions"] == {"main": 3}
 
 
 @pytest.mark.parametrize(
