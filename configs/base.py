@@ -169,8 +169,8 @@ def get_config() -> ml_collections.ConfigDict:
       keep=2,
       # Steps between checkpoints that are kept for good; 0: none.
       keep_every=0,
-      # Folder of the checkpoints, gs:// included; '' is checkpoints/ in the
-      # workdir. All processes must see it.
+      # Folder of the checkpoints, on gs:// too; '' is checkpoints/ in the
+      # workdir, which is local. All processes must see it.
       checkpoint_dir="",
       # Steps between log lines.
       log_every=50,

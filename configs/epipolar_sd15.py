@@ -3,7 +3,8 @@
   python launch.py convert stable-diffusion-v1-5/stable-diffusion-v1-5 \
     --out=models/sd15
   python launch.py train --config=configs/epipolar_sd15.py:v5e-256 \
-    --workdir=gs://BUCKET/sd15 --config.data.path=DATA
+    --workdir=runs/sd15 --config.data.path=DATA \
+    --config.train.checkpoint_dir=gs://BUCKET/sd15
 
 All but the networks is as in configs/epipolar_sd21.py.
 """

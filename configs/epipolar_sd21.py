@@ -3,7 +3,8 @@
   python launch.py convert stabilityai/stable-diffusion-2-1-base \
     --out=models/sd21
   python launch.py train --config=configs/epipolar_sd21.py:v5e-256 \
-    --workdir=gs://BUCKET/sd21 --config.data.path=DATA
+    --workdir=runs/sd21 --config.data.path=DATA \
+    --config.train.checkpoint_dir=gs://BUCKET/sd21
 
 Four views at 256 px (32x32 latents), all parameters trained from SD's, the
 text encoder and the autoencoder frozen. `:MESH` is one of configs/presets.py;
@@ -89,6 +90,7 @@ def training(config: ml_collections.ConfigDict) -> None:
     ema_decay=0.9999,
     image_batch_share=0.3,
     sample_every=2000,
+    validation_every=2000,
   )
   config.sample.update(image="models/sd21", score="mix", dtype="bfloat16")
 
@@ -112,6 +114,7 @@ def run_locally(config: ml_collections.ConfigDict) -> None:
     dtype="float32",
     log_every=4,
     sample_every=0,
+    validation_every=0,
     sample_steps=2,
   )
   presets.sample_locally(config)

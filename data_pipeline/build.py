@@ -1,5 +1,6 @@
 """Folders of renders to a TFDS data set on disk, whole or in parts."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -7,7 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -21,7 +22,7 @@ from data_pipeline.renders import (
   renders_dataset_builder,
   splits,
 )
-from mvjax import atomic
+from mvjax import atomic, storage
 
 # Beside the render folders: which of them all are held out.
 _HELD_OUT = "held_out_objects.json"
@@ -139,25 +140,28 @@ def build(
     )
   if held_out is None:
     held_out = splits.held_out_objects((o.uid, o.name) for o in objects)
-  builder = renders_dataset_builder.Builder(
-    objects=objects,
-    held_out=held_out,
-    data_dir=os.fspath(out),
-    file_format="array_record",
-  )
   return write(
-    builder,
+    functools.partial(
+      renders_dataset_builder.Builder, objects=objects, held_out=held_out
+    ),
+    out,
     {"source_digest": renders_dataset_builder.source_digest(objects)},
   )
 
 
 def write(
-  builder: tfds.core.GeneratorBasedBuilder, identity: Mapping[str, Any]
+  make: Callable[..., tfds.core.GeneratorBasedBuilder],
+  out: epath.PathLike,
+  identity: Mapping[str, Any],
 ) -> epath.Path:
   """Writes a builder's data set, which appears only when it is complete.
 
+  ArrayRecord files can be written on local disks only, so a data set for
+  gs:// is built there and copied, what makes it a data set last.
+
   Args:
-    builder: with a data directory.
+    make: the builder, but for its data directory and file format.
+    out: the TFDS data directory.
     identity: metadata by which a data set already there is known as the same.
 
   Returns:
@@ -166,20 +170,36 @@ def write(
   Raises:
     ValueError: if another data set is there.
   """
-  folder = epath.Path(builder.data_dir)
-  if folder.exists():
-    there = tfds.builder_from_directory(folder).info.metadata or {}
-    if any(there.get(key) != value for key, value in identity.items()):
-      raise ValueError(
-        f"{folder}: holds a data set made from something else; choose another "
-        "directory or delete this one"
-      )
-    logging.info("%s: already built", folder)
-    return folder
+  with tempfile.TemporaryDirectory() as scratch:
+    home = scratch if storage.is_address(out) else os.fspath(out)
+    builder = make(data_dir=home, file_format="array_record")
+    built = epath.Path(builder.data_dir)
+    folder = epath.Path(out) / os.path.relpath(built, home)
+    if not _is_there(folder, identity):
+      _prepare(builder)
+      if storage.is_address(out):
+        storage.copy(built, folder, last=shards.INFO)
+  return folder
+
+
+def _is_there(folder: epath.Path, identity: Mapping[str, Any]) -> bool:
+  """Whether a data set is there; another one is an error."""
+  if not (folder / shards.INFO).exists():
+    return False
+  there = tfds.builder_from_directory(folder).info.metadata or {}
+  if any(there.get(key) != value for key, value in identity.items()):
+    raise ValueError(
+      f"{folder}: holds a data set made from something else; choose another "
+      "directory or delete this one"
+    )
+  logging.info("%s: already built", folder)
+  return True
+
+
+def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:
   tfds.disable_progress_bar()  # the builders show one with a known total
   # TFDS 4.9.10 collects a split in memory and above this many bytes in files,
   # which it can open only with TensorFlow. 2026-11-22
   shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
   with tempfile.TemporaryDirectory() as downloads:
     builder.download_and_prepare(download_dir=downloads)
-  return folder

@@ -20,6 +20,7 @@ import pebble
 import tqdm
 
 from data_pipeline import objects, render, shards
+from mvjax import atomic
 
 # Objects that wait for a free process; more would only cost memory.
 _WAITING = 2
@@ -48,7 +49,9 @@ def render_all(
     workers: Number of processes.
     time_limit: Seconds for one object, after which its process is killed.
     shard: The part of `things` to render; None: all.
-    retry: Tries again what is in quarantine.
+    retry: Tries again what is in quarantine of this part's objects, whichever
+      worker wrote it down. The files of other workers, who may be writing,
+      are left as they are: an object with a folder is none of theirs.
 
   Returns:
     The uids of this part's objects in quarantine, with the reason.
@@ -70,9 +73,12 @@ def render_all(
   if retry:
     quarantine.unlink(missing_ok=True)
   known = _read_quarantine(out)
-  failures = {t.uid: known[t.uid] for t in own if t.uid in known}
   done = {path.name for path in out.iterdir()}
-  todo = [t for t in own if t.id not in done and t.uid not in failures]
+  missing = [t for t in own if t.id not in done]
+  failures = {}
+  if not retry:
+    failures = {t.uid: known[t.uid] for t in missing if t.uid in known}
+  todo = [t for t in missing if t.uid not in failures]
   with tqdm.tqdm(total=len(todo), unit="object", smoothing=0.02) as progress:
     for thing, reason in _render_each(
       todo, out, settings=settings, workers=workers, time_limit=time_limit
@@ -167,8 +173,8 @@ def _check_same_settings(
   # Through JSON, which makes lists of tuples.
   wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
   if not path.exists():
-    path.write_text(json.dumps(wanted, indent=1))
-    return
+    atomic.write_text(path, json.dumps(wanted, indent=1))
+  # Another machine may have written it at the same moment.
   found = json.loads(path.read_text())
   for field in wanted:
     if found.get(field) != wanted[field]:

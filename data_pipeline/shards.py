@@ -2,7 +2,7 @@
 
 A data set lies in one TFDS folder, or in parts that were each built on their
 own: `00003-of-00064/renders/1.0.0`. Paths may be of any kind that `epath`
-reads (local, gs://, s3://).
+reads and array_record does too (local, gs://).
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import tensorflow_datasets as tfds
 from etils import epath
 
-_INFO = "dataset_info.json"
+# The file that makes a folder a data set.
+INFO = "dataset_info.json"
 _PART = re.compile(r"(\d{5,})-of-(\d{5,})")
 
 T = TypeVar("T")
@@ -79,12 +80,12 @@ def folders(path: epath.PathLike) -> list[epath.Path]:
     ValueError: There is no data set, or not all of its parts.
   """
   root = epath.Path(path)
-  if (root / _INFO).exists():
+  if (root / INFO).exists():
     return [root]
   found = {}
   for folder in root.iterdir() if root.is_dir() else ():
     if match := _PART.fullmatch(folder.name):
-      for info in folder.glob(f"*/*/{_INFO}"):
+      for info in folder.glob(f"*/*/{INFO}"):
         found[int(match[1]), int(match[2])] = info.parent
   counts = {count for _, count in found}
   if not found:

@@ -5,6 +5,7 @@ array. One that branches differently leaves the others waiting in a collective
 for ever, so clocks and signals are never consulted by each one alone.
 """
 
+import hashlib
 import os
 import sys
 import threading
@@ -18,6 +19,10 @@ from jax.experimental import multihost_utils
 
 # Exit code of a start-up that some process did not join in time.
 TIMED_OUT = 3
+
+# What tells a process how many were started with it. SLURM_NTASKS does not: it
+# is also set in the one shell of `salloc` and in a batch script.
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def problems(section: ml_collections.ConfigDict) -> list[str]:
@@ -45,12 +50,15 @@ def start(section: ml_collections.ConfigDict) -> None:
   process: nothing is ever computed by some of them alone.
 
   Raises:
-    ValueError: the section is wrong, or the environment tells of another
-      number of processes.
+    ValueError: the section is wrong, or it says that this process is alone
+      and the environment says that it is not.
   """
   if found := problems(section):
     raise ValueError("; ".join(found))
-  if section.count == 1 or jax.distributed.is_initialized():
+  if jax.distributed.is_initialized():
+    return
+  if section.count == 1:
+    _check_alone()
     return
   limit = section.timeout_seconds
   who = "all" if section.count == 0 else f"all {section.count}"
@@ -72,12 +80,14 @@ def start(section: ml_collections.ConfigDict) -> None:
   # Orbax asks this service about old steps, from its own threads, which makes
   # processes end at different steps; `training.stopping` does without it.
   jax.config.update("jax_enable_preemption_service", False)
-  jax.distributed.initialize(
-    **(explicit if section.count else {}),
-    initialization_timeout=limit + 30,
-    heartbeat_timeout_seconds=limit,
-  )
-  watchdog.cancel()
+  try:
+    jax.distributed.initialize(
+      **(explicit if section.count else {}),
+      initialization_timeout=limit + 30,
+      heartbeat_timeout_seconds=limit,
+    )
+  finally:
+    watchdog.cancel()
 
 
 def is_first() -> bool:
@@ -92,6 +102,26 @@ def gathered(value: int) -> list[int]:
   return multihost_utils.process_allgather(np.int32(value)).tolist()
 
 
+def check_alike(what: str, value: str) -> None:
+  """Checks that all processes have the same text.
+
+  Args:
+    what: names it.
+    value: of this process.
+
+  Raises:
+    ValueError: in all processes, with the numbers of those that differ.
+  """
+  digest = hashlib.sha256(value.encode()).digest()
+  # 31 bits, which `gathered` can hold.
+  values = gathered(int.from_bytes(digest[:4], "big") >> 1)
+  if others := [i for i, found in enumerate(values) if found != values[0]]:
+    raise ValueError(
+      f"{what}: that of process {', '.join(map(str, others))} is not that of "
+      "process 0; start all processes with the same code, command and data"
+    )
+
+
 def share(items: Sequence[Any]) -> Sequence[Any]:
   """Those of some pieces of work that are this process's."""
   return items[jax.process_index() :: jax.process_count()]
@@ -101,6 +131,27 @@ def meet(where: str) -> None:
   """Waits until all processes are there."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
+
+
+def _check_alone() -> None:
+  """Checks that nothing started other processes beside this one."""
+  counts = {name: os.environ.get(name, "") for name in _TASKS}
+  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+  counts["TPU_WORKER_HOSTNAMES"] = str(len(hosts))
+  found = [
+    f"{name} tells of {count}"
+    for name, count in counts.items()
+    if count.isdigit() and int(count) > 1
+  ]
+  # A TPU pod may know it from its metadata alone.
+  if not found and jax.process_count() > 1:
+    found = [f"the devices are those of {jax.process_count()}"]
+  if found:
+    raise ValueError(
+      f"processes.count=1, but {found[0]} processes: each would do all the "
+      "work and write the same files; set --config.processes.count=0, or "
+      "start one task"
+    )
 
 
 def _give_up(message: str) -> None:

@@ -9,13 +9,15 @@ that one that lost something later is found before anything is read from it.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from mvjax import storage
 from mvjax.parallel import processes
 
 # Names and sizes of a checkpoint's files.
@@ -91,12 +93,14 @@ class Checkpoints:
       writes: Whether this is the training itself.
 
     Raises:
-      ValueError: All checkpoints that there are are damaged.
+      ValueError: All checkpoints that there are are damaged, or not all
+        processes see the folder.
     """
     self._folder = epath.Path(folder)
-    if not str(folder).startswith("gs://"):
+    if not storage.is_address(folder):
       self._folder = epath.Path(os.path.abspath(folder))
     if writes:
+      self._check_shared()
       if processes.is_first():
         self._set_aside()
       processes.meet("checkpoints are checked")
@@ -187,19 +191,40 @@ class Checkpoints:
       )
     return damaged
 
+  def _check_shared(self) -> None:
+    """Checks that all processes see what the first one writes here."""
+    # A new name each time: what an earlier run left, or a network file
+    # system's memory of which names there are not, must not mislead.
+    number = processes.gathered(secrets.randbits(31))[0]
+    file = self._folder / f".shared-{number}"
+    if processes.is_first():
+      self._folder.mkdir(parents=True, exist_ok=True)
+      file.write_text("")
+    processes.meet("the first process has written")
+    seen = processes.gathered(file.exists())
+    if processes.is_first():
+      file.unlink()
+    if blind := [i for i, sees in enumerate(seen) if not sees]:
+      raise ValueError(
+        f"train.checkpoint_dir={self._folder}: process "
+        f"{', '.join(map(str, blind))} does not see what process 0 writes "
+        "there; choose a folder that all hosts share"
+      )
+
   def _set_aside(self) -> None:
     """Moves damaged checkpoints out of the folder."""
     for step in self._damages():
       target = self._folder.parent / f"{self._folder.name}-damaged"
       target.mkdir(parents=True, exist_ok=True)
-      number = sum(1 for _ in target.iterdir())
-      (self._folder / str(step)).rename(target / f"{number}-step-{step}")
+      number = sum(1 for _ in target.iterdir()) if target.exists() else 0
+      storage.move(self._folder / str(step), target / f"{number}-step-{step}")
 
 
 def write_listing(folder: epath.Path) -> None:
   """Lists the files of a complete checkpoint."""
   sizes = {
-    str(path.relative_to(folder)): path.stat().length for path in _files(folder)
+    str(path.relative_to(folder)): path.stat().length
+    for path in storage.files(folder)
   }
   draft = folder / f".{LISTING}"
   draft.write_text(json.dumps(sizes, indent=1, sort_keys=True) + "\n")
@@ -226,14 +251,6 @@ def damage(folder: epath.Path) -> str | None:
     if path.stat().length != size:
       return f"{name} has {path.stat().length} bytes, not {size}"
   return None
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-  for path in folder.iterdir():
-    if path.is_dir():
-      yield from _files(path)
-    else:
-      yield path
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,8 @@ been. Order inside the loop: samples of the old state, save if due, only then
 take the batch, then step.
 """
 
+import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -44,7 +46,8 @@ def train(
 
   Args:
     config: See configs/base.py.
-    workdir: Folder of the run; made if needed, resumed if it has checkpoints.
+    workdir: Local folder of the run; made if needed, resumed if it has
+      checkpoints.
 
   Returns:
     The last state.
@@ -54,7 +57,7 @@ def train(
     NonFiniteError: A metric became NaN or infinite.
   """
   validation.validate(config)
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = record.local_folder(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   if config.train.cpu_devices:
     jax.config.update("jax_num_cpu_devices", config.train.cpu_devices)
@@ -63,15 +66,18 @@ def train(
       os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     )
   processes.start(config.processes)
+  _check_config_alike(config)
   compilation.enable_cache()
   validation.check_cpu_devices(config, jax.local_device_count())
   mesh = meshes.make(config.mesh)
   validation.check_devices(config, mesh)
 
   streams = open_streams(config)
+  held_out = _open_held_out(config) if config.train.validation_every else None
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
+  processes.check_alike("data", json.dumps(fingerprint, sort_keys=True))
   checkpoints = checkpoint.Checkpoints(
-    config.train.checkpoint_dir or workdir / "checkpoints",
+    record.checkpoint_folder(workdir, config),
     keep=config.train.keep,
     keep_every=config.train.keep_every,
   )
@@ -100,6 +106,7 @@ def train(
         run,
         train_state,
         iterators,
+        held_out=held_out,
         checkpoints=checkpoints,
         journal=journal,
         writer=writer,
@@ -113,6 +120,7 @@ def _loop(
   train_state: state.TrainState,
   iterators: Mapping[str, Iterator[data.Batch]],
   *,
+  held_out: data.Stream | None,
   checkpoints: checkpoint.Checkpoints,
   journal: "record.Journal",
   writer: metrics.Writer,
@@ -139,9 +147,12 @@ def _loop(
         sheet = run.draw(train_state, example)
         if sheet is not None:
           writer.image("train", step, sheet)
-    if _due(settings.validation_every, step, last=last):
+    if held_out and _due(settings.validation_every, step, last=last):
+      # The same batches every time.
+      batches = held_out.start(0, run.rows)
+      some = itertools.islice(batches, settings.validation_batches)
       with writer.paused():
-        writer.scalars(step, run.validate(train_state, _held_out(run)))
+        writer.scalars(step, run.validate(train_state, some))
 
   while step < settings.steps:
     look()
@@ -171,18 +182,31 @@ def _due(every: int, step: int, *, last: bool) -> bool:
   return bool(every) and step > 0 and (last or step % every == 0)
 
 
-def _held_out(run: program.Run) -> Iterator[data.Batch]:
-  """The batches of the validation loss, the same every time."""
-  config = run.config
-  stream = data.open_stream(
-    config.data,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    validation=True,
-  )
-  batches = stream.start(0, run.rows)
-  for _ in range(config.train.validation_batches):
-    yield next(batches)
+def _check_config_alike(config: ml_collections.ConfigDict) -> None:
+  """Checks that all processes have one config, but for who they are."""
+  fields = record.as_json(config)
+  del fields["processes"]
+  processes.check_alike("config", json.dumps(fields, sort_keys=True))
+
+
+def _open_held_out(config: ml_collections.ConfigDict) -> data.Stream:
+  """The data of the validation loss; opened before it is due.
+
+  Raises:
+    ValueError: There is none.
+  """
+  try:
+    return data.open_stream(
+      config.data,
+      batch_size=config.train.batch_size,
+      seed=config.seed,
+      validation=True,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f"data.validation_split={config.data.validation_split!r}: {error}; name "
+      "another, or set train.validation_every=0"
+    ) from error
 
 
 def open_streams(config: ml_collections.ConfigDict) -> dict[str, data.Stream]:

@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import pathlib
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
 
-from mvjax import memory
+from mvjax import atomic, memory
 from mvjax.parallel import processes
 
 
@@ -213,7 +214,7 @@ class _Wandb:
       project=project,
       name=workdir.name,
       dir=str(workdir),
-      id=workdir.name,
+      id=_run_id(workdir),
       resume="allow",
       config=dict(config),
     )
@@ -229,6 +230,14 @@ class _Wandb:
 
   def close(self) -> None:
     self._run.finish()
+
+
+def _run_id(workdir: pathlib.Path) -> str:
+  """What tells a run from others in workdirs of that name, kept in its own."""
+  path = workdir / "wandb_id"
+  if not path.exists():
+    atomic.write_text(path, secrets.token_hex(8))
+  return path.read_text()
 
 
 def tile(images: np.ndarray, columns: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -5,6 +5,7 @@ in every step. The posterior is kept, so a view's latents still differ from
 visit to visit.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -78,17 +79,17 @@ def encode_data_set(
       "model_digest": digest,
       "looks": list(looks),
     }
-    builder = latents.Builder(
+    make = functools.partial(
+      latents.Builder,
       records={
         split: _reader(renders, split, numbers, encode)
         for split, numbers in kept.items()
       },
       metadata=metadata
       | {"index": _index(renders.info.metadata["index"], kept)},
-      data_dir=os.fspath(_destination(epath.Path(out), home, homes)),
-      file_format="array_record",
     )
-    written.append(build.write(builder, metadata))
+    target = _destination(epath.Path(out), home, homes)
+    written.append(build.write(make, target, metadata))
   return written
 
 

@@ -64,10 +64,12 @@ def publish(
   Raises:
     ValueError: There is no checkpoint, or a weight overflows `dtype`.
   """
-  workdir, out = pathlib.Path(workdir).absolute(), pathlib.Path(out)
-  folder = workdir / "checkpoints"
+  workdir, out = record.local_folder(workdir), pathlib.Path(out)
+  folder = record.checkpoint_folder(workdir)
   if not folder.is_dir():
-    raise ValueError(f"workdir={workdir}: has no checkpoints/, train first")
+    raise ValueError(
+      f"workdir={workdir}: no checkpoints in {folder}, train first"
+    )
   with checkpoint.Checkpoints(folder, keep=1, writes=False) as checkpoints:
     if checkpoints.latest is None:
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -9,11 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from etils import epath
 
 from configs import base
+from mvjax import atomic, storage
 from mvjax.training import checkpoint
 
 FILE = "training.json"
+_CONFIG = "config.json"
 
 
 class Journal:
@@ -109,7 +113,34 @@ def write_description(
     "git": _revision(),
   }
   text = json.dumps(content, indent=2) + "\n"
-  (workdir / "config.json").write_text(text)
+  atomic.write_text(workdir / _CONFIG, text)
+
+
+def local_folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
+  """The workdir as an absolute path.
+
+  Raises:
+    ValueError: It is an address, which would become a folder named `gs:`.
+  """
+  if storage.is_address(workdir):
+    raise ValueError(
+      f"workdir={workdir}: must be a local folder, for logs and samples; "
+      "--config.train.checkpoint_dir=gs://BUCKET/... is for the checkpoints"
+    )
+  return pathlib.Path(workdir).absolute()
+
+
+def checkpoint_folder(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None
+) -> epath.Path:
+  """Where the checkpoints of a run are; by default as its workdir says."""
+  if config is not None:
+    chosen = config.train.checkpoint_dir
+  else:
+    path = workdir / _CONFIG
+    written = json.loads(path.read_text())["config"] if path.exists() else {}
+    chosen = written.get("train", {}).get("checkpoint_dir", "")
+  return epath.Path(chosen or workdir / "checkpoints")
 
 
 def _revision() -> str | None:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pathlib
 import signal
 import threading
 
@@ -134,3 +135,34 @@ def test_wrong_options_are_named(make, tmp_path):
   other = render.RenderSettings(image_size=32)
   with pytest.raises(ValueError, match=r"image_size=32: .* rendered with 16"):
     run(things, tmp_path / "out", settings=other)
+
+
+def test_a_retry_is_of_this_part_whoever_failed(make, tmp_path):
+  """Here the machine that did everything before; its file stays."""
+  things = [make("broken", name) for name in ("a", "b")]
+  out = tmp_path / "out"
+  assert list(run(things, out)) == ["a.obj", "b.obj"]
+  kept = (out / "quarantine.jsonl").read_text()
+  make("ball", "a")
+  make("ball", "b")
+  part = shards.Shard(index=0, count=2)
+  assert run(things, out, shard=part) != {}
+  assert run(things, out, shard=part, retry=True) == {}
+  assert (out / things[0].id).is_dir() and not (out / things[1].id).exists()
+  assert (out / "quarantine.jsonl").read_text() == kept
+  assert list(run(things, out)) == ["b.obj"]  # a folder is no failure
+
+
+def test_settings_appear_whole(tmp_path, monkeypatch):
+  """A machine that starts while another writes them never sees a part."""
+  seen = []
+  write = pathlib.Path.write_text
+
+  def watched(path, text, **options):
+    seen.append(path)
+    return write(path, text, **options)
+
+  monkeypatch.setattr(pathlib.Path, "write_text", watched)
+  run([], tmp_path)
+  assert seen and tmp_path / "settings.json" not in seen
+  assert (tmp_path / "settings.json").exists()

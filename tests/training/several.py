@@ -2,10 +2,11 @@
 
   python -m tests.training.several WORKDIR COUNT INDEX PORT EVENT
 
-EVENT is '' or one of `lonely` (wait for the others 2 s only), `kill` (SIGKILL
-within step 5) and `terminate` (SIGTERM to itself while a checkpoint, of step 5
-or later, is being written, which it then says). Every process notes which
-examples it was given in WORKDIR/ids-COUNT-INDEX.jsonl.
+EVENT is '' or one of `lonely` (wait for the others 2 s only), `seeded` (with
+another seed), `apart` (in another workdir), `kill` (SIGKILL within step 5) and
+`terminate` (SIGTERM to itself while a checkpoint, of step 5 or later, is being
+written, which it then says). Every process notes which examples it was given in
+WORKDIR/ids-COUNT-INDEX.jsonl.
 """
 
 import json
@@ -46,6 +47,7 @@ def config(count, index, port, event):
       coordinator=f"localhost:{port}",
       timeout_seconds={"lonely": 2, "kill": 20}.get(event, 60),
     )
+    made.seed = int(event == "seeded")
     made.mesh.update(data=1, fsdp=-1)
   return made
 
@@ -120,7 +122,8 @@ def main(workdir, count, index, port, event):
 
   program.Run.put, program.Run.step = noted, killed
   checkpoint.Checkpoints.save = terminated
-  final = loop.train(config(count, index, port, event), workdir)
+  home = workdir / "apart" if event == "apart" else workdir
+  final = loop.train(config(count, index, port, event), home)
   if int(final.step) == STEPS:
     kernel = final.params["encoder"]["dense"]["kernel"]
     everywhere = jax.NamedSharding(kernel.sharding.mesh, jax.P())

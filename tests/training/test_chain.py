@@ -24,6 +24,8 @@ def folders(tmp_path_factory):
   for task in ("vae", "image", "multiview"):
     config = small.config(task, init_from=str(previous), sample_every=STEPS)
     with config.unlocked():
+      if task == "vae":
+        config.train.checkpoint_dir = str(home / "elsewhere")
       config.train.steps = STEPS
       config.optimizer.warmup_steps = 1
     loop.train(config, home / task)
@@ -39,6 +41,17 @@ def test_legs_are_chained(folders):
   tasks = [leg["task"] for leg in record["legs"]]
   assert tasks == ["vae", "image", "multiview"]
   assert record["positions"] == {"main": STEPS}
+
+
+def test_checkpoints_may_lie_elsewhere(folders):
+  """Where they were trained to is where they are published from."""
+  home = folders["vae"].parents[1]
+  assert (home / "elsewhere" / str(STEPS)).is_dir()
+  assert not (home / "vae" / "checkpoints").exists()
+  with pytest.raises(
+    ValueError, match="no checkpoints in .*checkpoints, train"
+  ):
+    publish.publish(home / "published", home / "nothing")
 
 
 def test_published_latents_have_variance_one(folders):

@@ -95,6 +95,7 @@ def test_boards_get_what_is_written(tmp_path, monkeypatch):
     made.image("train", 7, np.zeros((1, 1, 3), np.uint8))
   settings = fake.init.call_args.kwargs
   assert settings["project"] == "views" and settings["config"] == {"seed": 3}
+  assert settings["id"] == (tmp_path / "wandb_id").read_text()
   assert run.log.call_args_list[0] == mock.call({"loss": 2.0}, step=7)
   assert run.log.call_args_list[1] == mock.call(
     {"train": [[[0, 0, 0]]]}, step=7
@@ -112,6 +113,28 @@ def test_rates_are_of_what_each_step_did(writer, tmp_path):
   seconds = 2 * line["step_seconds"]
   assert line["images_per_second"] == pytest.approx(4 / seconds)
   assert line["mfu"] == pytest.approx(6.0 / 50.0 / seconds)
+
+
+def test_a_run_is_known_by_its_workdir_and_not_by_its_name(
+  tmp_path, monkeypatch
+):
+  """Two folders called `run`, the first of which goes on later."""
+  fake = types.SimpleNamespace(init=mock.Mock(), Image=None)
+  monkeypatch.setitem(sys.modules, "wandb", fake)
+  for parent in ("one", "two", "one"):
+    workdir = tmp_path / parent / "run"
+    workdir.mkdir(parents=True, exist_ok=True)
+    with metrics.Writer(
+      workdir,
+      steps=1,
+      log_every=1,
+      wandb_project="views",
+    ):
+      pass
+  first, second, again = (
+    call.kwargs["id"] for call in fake.init.call_args_list
+  )
+  assert first == again != second
 
 
 def test_unknown_devices_have_no_share_of_their_peak():

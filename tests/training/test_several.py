@@ -163,3 +163,21 @@ def test_a_missing_process_is_reported_in_one_line(tmp_path):
   (line,) = [one for one in output.splitlines() if one.startswith("error:")]
   assert "all 2 processes did not meet at localhost" in line
   assert "processes.index" in line
+
+
+@pytest.mark.parametrize(
+  "event, message",
+  [
+    ("seeded", "config: that of process 1 is not that of process 0"),
+    ("apart", "process 1 does not see what process 0 writes"),
+  ],
+)
+def test_all_processes_refuse_what_is_not_alike(tmp_path, event, message):
+  started = start(tmp_path, 2, event=event)
+  outputs = [process.communicate(timeout=300)[0] for process in started]
+  for process, output in zip(started, outputs, strict=True):
+    assert process.returncode == 1
+    assert f"ValueError: {message}" in output or (
+      "ValueError: train.checkpoint_dir=" in output and message in output
+    )
+  assert not list((tmp_path / "checkpoints").glob("*"))

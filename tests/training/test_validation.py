@@ -4,7 +4,9 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from configs import nano
-from mvjax.training import validation
+from data_pipeline import build
+from mvjax.training import loop, publish, validation
+from tests.data_pipeline import fake_renders
 from tests.training import small
 
 
@@ -71,3 +73,31 @@ def test_mesh_sizes_are_among_the_violations():
     config.train.batch_size = 0
   with pytest.raises(ValueError, match="mesh.fsdp=-1: only one.*batch_size=0"):
     validation.validate(config)
+
+
+def test_a_missing_validation_split_is_refused_before_the_first_step(tmp_path):
+  """No name is there twice, so no object could be held out."""
+  renders = fake_renders.write(tmp_path / "renders", ("Chair", "Lamp"))
+  config = small.config("vae", validation_every=4)
+  with config.unlocked():
+    config.data.update(
+      source="renders",
+      path=str(build.build_renders(renders, tmp_path / "data")),
+      looks=("simplified",),
+      image_size=16,
+    )
+  with pytest.raises(
+    ValueError, match="data.validation_split='held_out_objects': split="
+  ):
+    loop.train(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("use", [loop.train, publish.publish])
+def test_an_address_is_no_workdir(tmp_path, monkeypatch, use):
+  monkeypatch.chdir(tmp_path)
+  other = {loop.train: small.config("vae"), publish.publish: "out"}[use]
+  workdir = "gs://bucket/run"
+  with pytest.raises(ValueError, match="train.checkpoint_dir=gs://"):
+    use(other, workdir) if use is loop.train else use(workdir, other)
+  assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import pathlib
 
 import ml_collections
 
-from mvjax import tokenizer
+from mvjax import atomic, tokenizer
 from mvjax.parallel import processes
 from mvjax.training import data
 from mvjax.training.tasks import image, multiview, task, vae
@@ -42,7 +42,21 @@ def find_tokenizer(
   """The run's own tokenizer, else that of `train.init_from`, else a new one.
 
   A new one learns from all captions of the data. It is kept in the workdir.
+  Of several processes the first one finds or makes it and the others come
+  after; with a workdir of their own they make the same.
   """
+  if processes.is_first():
+    found = _find_tokenizer(config, workdir, stream)
+    processes.meet("the tokenizer is there")
+  else:
+    processes.meet("the tokenizer is there")
+    found = _find_tokenizer(config, workdir, stream)
+  return found
+
+
+def _find_tokenizer(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, stream: data.Stream
+) -> tokenizer.Tokenizer:
   own = workdir / "tokenizer"
   given = pathlib.Path(config.train.init_from) / "tokenizer"
   for folder in (own, given):
@@ -55,5 +69,6 @@ def find_tokenizer(
     pad_token=config.text_encoder.pad_token,
   )
   if processes.is_first():
-    tokens.save(own)
+    with atomic.replaced(own) as new:
+      tokens.save(new)
   return tokens
