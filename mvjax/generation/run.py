@@ -50,6 +50,7 @@ def generate(
       that was made with other settings. Nothing has been compiled then.
     FileNotFoundError: a model folder is not complete.
   """
+  processes.check_alike("request", repr(request))
   absent = frozenset(find_missing(request))
   out, camera = pathlib.Path(request.out), requests.cameras(request)
   wanted = processes.share(_wanted(request))
