@@ -5,6 +5,10 @@ object, views of cameras that look at one point depend on the field of view
 alone: the distance is then chosen so that what all views see is the unit ball.
 The right field of view is the one at which the masks agree best: at a wrong one
 their visual hull loses parts that the masks show.
+
+Few views hardly tell: of four views from one height the agreement has a flat
+top, and its best place lies above the truth as a rule. So the search also says
+between which fields of view the masks agree nearly as well.
 """
 
 import dataclasses
@@ -23,6 +27,12 @@ from mvjax.reconstruction import hull
 CANDIDATES = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 70.0)
 """Fields of view in degrees."""
 
+VERSION = 1
+"""Raise it when the search finds something else."""
+
+# Shares of the masks this close to the best are as good: more than pixels at
+# the masks' borders make, less than a wrong lens at eight views.
+_NEARLY = 0.005
 # Enough to tell candidates apart, and quick.
 _MASK_SIZE = 64
 _GRID = 64
@@ -35,6 +45,7 @@ class Found:
   Attributes:
     camera: the cameras with the best lens, at its distance.
     field_of_view: degrees.
+    near_best: degrees between which the masks agree nearly as well.
     distance: of the cameras from the point they look at, on average.
     agreement: for each candidate, the share of the masks that their hull
       explains.
@@ -42,6 +53,7 @@ class Found:
 
   camera: geometry.Camera
   field_of_view: float
+  near_best: tuple[float, float]
   distance: float
   agreement: dict[float, float]
 
@@ -64,11 +76,13 @@ def search(masks: Bool[np.ndarray, "v h w"], camera: geometry.Camera) -> Found:
   )
   agreement = np.asarray(agreement)
   angle = _peak(np.asarray(CANDIDATES), agreement)
+  low, high = _near_best(np.asarray(CANDIDATES), agreement)
   best = with_field_of_view(camera, angle)
   position = best.camera_to_world[:, :3, 3]
   return Found(
     camera=best,
     field_of_view=angle,
+    near_best=(min(low, angle), max(high, angle)),
     distance=float(np.linalg.norm(position, axis=-1).mean()),
     agreement={
       angle: round(float(share), 4)
@@ -141,3 +155,22 @@ def _peak(
     return float(angles[values.argmax()])
   top = -slope / (2 * square)
   return float(np.clip(top, angles[middle - 1], angles[middle + 1]))
+
+
+def _near_best(
+  angles: Float[np.ndarray, " c"], values: Float[np.ndarray, " c"]
+) -> tuple[float, float]:
+  """Where lines through the values fall below the best by `_NEARLY`.
+
+  The ends of the candidates where they never do.
+  """
+  bar = values.max() - _NEARLY
+  good = np.flatnonzero(values >= bar)
+  ends = []
+  for end, beyond in ((good[0], good[0] - 1), (good[-1], good[-1] + 1)):
+    if not 0 <= beyond < len(angles):
+      ends.append(float(angles[end]))
+      continue
+    share = (values[end] - bar) / (values[end] - values[beyond])
+    ends.append(float(angles[end] + share * (angles[beyond] - angles[end])))
+  return ends[0], ends[1]

@@ -44,12 +44,11 @@ def evaluate(
   table = tables.make_table(config, out)
   draw_missing(config, table)
   sets, notes = open_rows(table)
-  all_sets = dict(sets)
-  if table.consistency.floor is not None:
-    first = next(iter(sets.values()))
-    floor = consistency_report.open_floor(table.consistency, first)
-    all_sets[consistency_report.FLOOR] = floor
-  images = image_report.evaluate(all_sets, table.images, out=out / "scores")
+  consistency_report.check(sets, table.consistency, folds=table.folds)
+  floors = consistency_report.open_floors(table.consistency, sets)
+  images = image_report.evaluate(
+    sets | floors, table.images, out=out / "scores"
+  )
   consistency = consistency_report.evaluate(
     sets,
     table.consistency,
@@ -73,7 +72,11 @@ def evaluate(
     "refit": consistency["refit"],
     "masks": consistency["masks"],
     "text": images["text"],
-    "notes": [*consistency["notes"], *notes],
+    "notes": [
+      *consistency["notes"],
+      *notes,
+      consistency_report.describe_cameras(consistency["methods"]),
+    ],
     "config": json.loads(config.to_json_best_effort()),
     "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "versions": {"mvjax": mvjax.__version__, "jax": jax.__version__},
