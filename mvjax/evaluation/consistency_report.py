@@ -355,8 +355,9 @@ def _judge(methods: Mapping[str, dict[str, Any]]) -> list[str]:
       for floor in floor_of.values()
       if _fails_tsed(floor)
     )
+    rows = f" of {', '.join(sorted(failing))}"
     notes.append(
-      f"tsed is left out of {', '.join(sorted(failing))}: "
+      f"tsed is left out{rows if len(failing) < len(methods) else ''}: "
       f"ground truth itself scores {worst:.2f}, below "
       f"{epipolar_matches.LEAST_USEFUL}"
     )
@@ -453,6 +454,16 @@ def check(
           refit.check_folds(folds, asset.num_views)
         except ValueError as error:
           raise ValueError(f"{label}, {asset.name}: {error}") from error
+
+
+def check_views(views: int, settings: Settings, *, folds: int) -> None:
+  """Raises ValueError if so many views of an asset cannot be measured."""
+  if views < _MIN_VIEWS:
+    raise ValueError(
+      f"consistency needs {_MIN_VIEWS} views or more, there are {views}"
+    )
+  if "holdout" in settings.metrics:
+    refit.check_folds(folds, views)
 
 
 def _check_assets(label: str, assets: Sequence[view_sets.Asset]) -> None:

@@ -30,9 +30,10 @@ CANDIDATES = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 70.0)
 VERSION = 1
 """Raise it when the search finds something else."""
 
-# Shares of the masks this close to the best are as good: more than pixels at
-# the masks' borders make, less than a wrong lens at eight views.
-_NEARLY = 0.005
+# Agreements this close to the best are as good, for masks one pixel wide; the
+# borders of larger masks are a smaller share of them. True lenses of planted
+# shapes lay within it, where half of it lost some.
+_NEARLY = 0.64
 # Enough to tell candidates apart, and quick.
 _MASK_SIZE = 64
 _GRID = 64
@@ -76,7 +77,9 @@ def search(masks: Bool[np.ndarray, "v h w"], camera: geometry.Camera) -> Found:
   )
   agreement = np.asarray(agreement)
   angle = _peak(np.asarray(CANDIDATES), agreement)
-  low, high = _near_best(np.asarray(CANDIDATES), agreement)
+  low, high = _near_best(
+    np.asarray(CANDIDATES), agreement, tolerance=_NEARLY / small.shape[1]
+  )
   best = with_field_of_view(camera, angle)
   position = best.camera_to_world[:, :3, 3]
   return Found(
@@ -158,13 +161,16 @@ def _peak(
 
 
 def _near_best(
-  angles: Float[np.ndarray, " c"], values: Float[np.ndarray, " c"]
+  angles: Float[np.ndarray, " c"],
+  values: Float[np.ndarray, " c"],
+  *,
+  tolerance: float,
 ) -> tuple[float, float]:
-  """Where lines through the values fall below the best by `_NEARLY`.
+  """Where lines through the values fall below the best by the tolerance.
 
   The ends of the candidates where they never do.
   """
-  bar = values.max() - _NEARLY
+  bar = values.max() - tolerance
   good = np.flatnonzero(values >= bar)
   ends = []
   for end, beyond in ((good[0], good[0] - 1), (good[-1], good[-1] + 1)):
