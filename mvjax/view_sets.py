@@ -25,13 +25,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
-from scipy import optimize
 
 from data_pipeline import files as file_tools
 from data_pipeline import loader
-from data_pipeline import views as view_groups
 from data_pipeline.renders import rendered_object
-from mvjax import geometry
+from mvjax import geometry, view_choice
 from mvjax.generation import viewpoints
 from mvjax.reconstruction import masks
 
@@ -355,9 +353,9 @@ def _open_record(
   """An asset of a record; `records` is indexed again when it is read."""
   record = records[number]
   if like is None:
-    chosen = _spread(record, num_views)
+    chosen = view_choice.spread(record, num_views)
   else:
-    chosen = _nearest(record, like)
+    chosen = view_choice.nearest(record, like)
   name = f"{record['uid'].decode()}/{record['look'].decode()}/{number}"
 
   def read() -> Views:
@@ -382,63 +380,6 @@ def _open_record(
     has_cameras=True,
     read=read,
   )
-
-
-def _spread(record: Mapping[str, Any], num_views: int | None) -> np.ndarray:
-  """Views of whole orbits, spread over elevations; any if there are none."""
-  cameras = record["camera_to_world"]
-  orbits, _ = view_groups.split_groups(cameras, record["group"])
-  orbits.sort(key=lambda orbit: cameras[orbit[0], 2, 3])
-  everything = np.concatenate(orbits) if orbits else np.arange(len(cameras))
-  count = len(everything) if num_views is None else num_views
-  _check_count(record, count, len(everything))
-  size = len(orbits[0]) if orbits else 1
-  if len(everything) % size or count % size:
-    size = 1
-  units = everything.reshape(-1, size)
-  # The middles of equal shares: a single orbit is the one in the middle.
-  wanted = count // size
-  places = (np.arange(wanted) + 0.5) * len(units) / wanted
-  return np.sort(units[places.astype(int)].reshape(-1))
-
-
-def _nearest(record: Mapping[str, Any], like: geometry.Camera) -> np.ndarray:
-  """One view for each camera, in its order: least squared angles in all.
-
-  What is front is the object's own affair, so the cameras are turned about
-  the vertical by whatever brings one of them to one of the views.
-  """
-  have = _directions(record["camera_to_world"])
-  wanted = _directions(np.asarray(like.camera_to_world))
-  _check_count(record, len(wanted), len(have))
-  azimuth = np.arctan2(have[:, 1], have[:, 0])
-  first = np.arctan2(wanted[0, 1], wanted[0, 0])
-  best, chosen = np.inf, None
-  for turn in np.unique(np.round(azimuth - first, 3)):
-    cosine, sine = np.cos(turn), np.sin(turn)
-    turned = wanted @ np.array(
-      [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]]
-    )
-    cost = np.arccos(np.clip(turned @ have.T, -1, 1)) ** 2
-    rows, columns = optimize.linear_sum_assignment(cost)
-    if (total := cost[rows, columns].sum()) < best:
-      best, chosen = total, columns
-  return np.asarray(chosen)
-
-
-def _directions(
-  camera_to_world: Float[np.ndarray, "v 4 4"],
-) -> Float[np.ndarray, "v 3"]:
-  """From the origin to the cameras."""
-  position = np.asarray(camera_to_world, np.float64)[:, :3, 3]
-  return position / np.linalg.norm(position, axis=-1, keepdims=True)
-
-
-def _check_count(record: Mapping[str, Any], wanted: int, there: int) -> None:
-  if wanted > there:
-    raise ValueError(
-      f"num_views={wanted}: {record['uid'].decode()} has {there}"
-    )
 
 
 def _evenly(count: int, limit: int | None) -> list[int]:
