@@ -235,6 +235,8 @@ def get_config() -> ml_collections.ConfigDict:
       # Classifier-free guidance inside each model; 1 is none.
       multiview_guidance=7.5,
       image_guidance=7.5,
+      # Whether the multi-view model knows lens and distance of its cameras.
+      metric_cameras=True,
       # Preset or spec of the mixing weight, see `scores.lambda_schedule`.
       lambda_schedule="paper",
     )

@@ -8,7 +8,7 @@ Four views at 256 px, elevation 15 degrees, 50 steps of DDIM, guidance 10 and
 the suffix ", 3d asset". The 1.5 checkpoint, and folders that `launch.py
 convert` made of either, go the same way. The network knows neither the field
 of view nor the distance of its cameras: those written beside the views are
-nominal.
+nominal, their samples say so, and `reconstruct` and `evaluate` search for them.
 """
 
 import ml_collections
@@ -26,6 +26,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       views=4,
       elevation=15.0,
       azimuth=0.0,  # 90 in its own convention
+      metric_cameras=False,
       multiview_template="{prompt}, 3d asset",
       multiview_guidance=10.0,
       steps=50,

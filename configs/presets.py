@@ -55,6 +55,7 @@ def sample_locally(config: ml_collections.ConfigDict) -> None:
     image="checkpoints/nano-2d",
     steps=4,
     views=2,
+    metric_cameras=True,
     timestep_spacing="trailing",
     dtype="float32",
   )

@@ -28,9 +28,8 @@ from PIL import Image
 
 from data_pipeline import files as file_tools
 from data_pipeline import loader
-from data_pipeline import views as view_groups
 from data_pipeline.renders import rendered_object
-from mvjax import geometry
+from mvjax import geometry, view_choice
 from mvjax.generation import viewpoints
 from mvjax.reconstruction import masks
 
@@ -82,12 +81,18 @@ class Asset:
   record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   read: Callable[[], Views]
 
+  @property
+  def metric_cameras(self) -> bool:
+    """Whether lens and distance are known; nominal ones are to be searched."""
+    return self.record.get("metric_cameras") is not False
+
 
 def open_set(
   source: str | os.PathLike,
   *,
   limit: int | None = None,
   num_views: int | None = None,
+  like: geometry.Camera | None = None,
   split: str = "train",
   looks: Sequence[str] = ("full", "retextured"),
 ) -> list[Asset]:
@@ -99,6 +104,9 @@ def open_set(
     limit: no more assets than this, spread evenly over all.
     num_views: of a data set: so many views of every record, from whole orbits
       as far as they go and spread over elevations. Folders are taken whole.
+    like: of a data set: those views of every record whose directions are, in
+      all, nearest to these cameras', however the object is turned; replaces
+      `num_views`.
     split: of a data set: which split.
     looks: of a data set: records with one of these looks.
 
@@ -111,7 +119,12 @@ def open_set(
     raise FileNotFoundError(f"{path} is not a folder of samples or a data set")
   if is_data_set(path):
     return _open_data_set(
-      path, limit=limit, num_views=num_views, split=split, looks=tuple(looks)
+      path,
+      limit=limit,
+      num_views=num_views,
+      like=like,
+      split=split,
+      looks=tuple(looks),
     )
   if _is_asset(path):
     return [_open_folder(path)]
@@ -137,15 +150,19 @@ def is_data_set(source: str | os.PathLike) -> bool:
   return (pathlib.Path(source) / "dataset_info.json").is_file()
 
 
-def with_masks(given: Views) -> Views:
+def with_masks(given: Views, *, allow_empty: bool = False) -> Views:
   """The views with alpha: found from the background if the files have none.
 
+  Args:
+    given: the views.
+    allow_empty: a view that shows nothing has an empty mask.
+
   Raises:
-    ValueError: a view shows nothing.
+    ValueError: a view shows nothing, and must not.
   """
   if given.alpha is not None:
     return given
-  found, background = masks.find_masks(given.image)
+  found, background = masks.find_masks(given.image, allow_empty=allow_empty)
   return dataclasses.replace(
     given, alpha=found.astype(np.float32), background=background
   )
@@ -296,6 +313,7 @@ def _open_data_set(
   *,
   limit: int | None,
   num_views: int | None,
+  like: geometry.Camera | None,
   split: str,
   looks: tuple[str, ...],
 ) -> list[Asset]:
@@ -312,7 +330,12 @@ def _open_data_set(
   version = loader.fingerprint(settings)["source_digest"]
   return [
     _open_record(
-      records, number, path=path, num_views=num_views, version=version
+      records,
+      number,
+      path=path,
+      num_views=num_views,
+      like=like,
+      version=version,
     )
     for number in _evenly(len(records), limit)
   ]
@@ -324,11 +347,15 @@ def _open_record(
   *,
   path: pathlib.Path,
   num_views: int | None,
+  like: geometry.Camera | None,
   version: str,
 ) -> Asset:
   """An asset of a record; `records` is indexed again when it is read."""
   record = records[number]
-  chosen = _spread(record, num_views)
+  if like is None:
+    chosen = view_choice.spread(record, num_views)
+  else:
+    chosen = view_choice.nearest(record, like)
   name = f"{record['uid'].decode()}/{record['look'].decode()}/{number}"
 
   def read() -> Views:
@@ -353,27 +380,6 @@ def _open_record(
     has_cameras=True,
     read=read,
   )
-
-
-def _spread(record: Mapping[str, Any], num_views: int | None) -> np.ndarray:
-  """Views of whole orbits, spread over elevations; any if there are none."""
-  cameras = record["camera_to_world"]
-  orbits, _ = view_groups.split_groups(cameras, record["group"])
-  orbits.sort(key=lambda orbit: cameras[orbit[0], 2, 3])
-  everything = np.concatenate(orbits) if orbits else np.arange(len(cameras))
-  count = len(everything) if num_views is None else num_views
-  if count > len(everything):
-    raise ValueError(
-      f"num_views={count}: {record['uid'].decode()} has {len(everything)}"
-    )
-  size = len(orbits[0]) if orbits else 1
-  if len(everything) % size or count % size:
-    size = 1
-  units = everything.reshape(-1, size)
-  # The middles of equal shares: a single orbit is the one in the middle.
-  wanted = count // size
-  places = (np.arange(wanted) + 0.5) * len(units) / wanted
-  return np.sort(units[places.astype(int)].reshape(-1))
 
 
 def _evenly(count: int, limit: int | None) -> list[int]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_pipeline import loader
 from mvjax import view_sets
+from mvjax.generation import viewpoints
 
 
 @pytest.fixture
@@ -139,14 +140,45 @@ def record(number):
   }
 
 
-def test_data_set_gives_whole_orbits_with_alpha_and_depth(
-  tmp_path, monkeypatch
-):
+@pytest.fixture
+def version(tmp_path, monkeypatch):
+  """Makes the folder a data set of five records; returns its fingerprint."""
   records = [record(i) for i in range(5)]
   monkeypatch.setattr(loader, "records", lambda settings: records)
   version = {"source_digest": "1"}
   monkeypatch.setattr(loader, "fingerprint", lambda settings: version)
   (tmp_path / "dataset_info.json").write_text("{}")
+  return version
+
+
+def test_data_set_gives_views_like_others(version, tmp_path):
+  """However they are turned, four at 40 degrees are like the orbit at 30."""
+
+  def cameras(like):
+    (asset,) = view_sets.open_set(tmp_path, like=like, limit=1)
+    return np.asarray(asset.read().camera.camera_to_world)[:, :3, 3]
+
+  def azimuths(positions):
+    return np.degrees(np.arctan2(positions[:, 1], positions[:, 0]))
+
+  given = viewpoints.orbit(
+    4, azimuth=100.0, elevation=40.0, distance=2.0, field_of_view=30.0
+  )
+  found = cameras(given)
+  np.testing.assert_allclose(found[:, 2], 3 * np.sin(np.pi / 6), atol=0.05)
+  # In the order of the cameras, each a quarter on from the one before.
+  turns = np.diff(azimuths(found)) % 360
+  np.testing.assert_allclose(turns, 90, atol=2)
+  for elevation in (5.0, 55.0):
+    like = fake_assets.ring(8, elevation=elevation)
+    heights = np.degrees(np.arcsin(cameras(like)[:, 2] / 3))
+    spread = np.array([0, 30]) if elevation < 30 else np.array([30, 60])
+    assert np.abs(heights[:, None] - spread).min(1).max() < 2
+  with pytest.raises(ValueError, match="num_views=17: ball 2 has 16"):
+    cameras(fake_assets.ring(17))
+
+
+def test_data_set_gives_whole_orbits_with_alpha_and_depth(version, tmp_path):
   assets = view_sets.open_set(tmp_path, num_views=4, limit=2)
   assert [asset.name for asset in assets] == ["ball 1/full/1", "ball 3/full/3"]
   assert assets[0].prompt == "a ball" and assets[0].num_views == 4

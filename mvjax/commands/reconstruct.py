@@ -1,5 +1,7 @@
 """`launch.py reconstruct`: views to an asset."""
 
+import argparse
+
 from mvjax.commands import flags
 
 
@@ -26,8 +28,9 @@ def add(commands) -> None:
   )
   reconstruct.add_argument(
     "--search_cameras",
-    action="store_true",
-    help="find the field of view; for models that do not tell it",
+    action=argparse.BooleanOptionalAction,
+    help="find the field of view; otherwise for samples of models that do not "
+    "tell it (metric_cameras in sample.json)",
   )
 
 
@@ -38,7 +41,7 @@ def reconstruct_views(
   steps: int,
   faces: int,
   texture_size: int,
-  search_cameras: bool,
+  search_cameras: bool | None,
 ) -> None:
   """Makes a textured mesh (GLB, PLY) of every sample's views."""
   from mvjax import compilation

@@ -3,11 +3,14 @@
 Every figure of an asset is kept in a file of its own, so that a measurement
 that is interrupted goes on where it stopped. Ground-truth renders are measured
 beside the methods by the same code: they are the floor (or ceiling) of every
-figure, since neither a field nor a feature matcher is perfect.
+figure, since neither a field nor a feature matcher is perfect (`floors`).
+
+An asset that cannot be measured stops nothing: the reason is kept in the place
+of its figures and counted in the notes. Views that no object could have are
+not spared, see `refit`.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +24,21 @@ from mvjax.evaluation import (
   bootstrap,
   cost,
   epipolar_matches,
+  floors,
   lpips,
+  nominal_cameras,
   refit,
   report,
   reprojection,
   store,
+  verdicts,
 )
+from mvjax.reconstruction import field
 
-FLOOR = "ground truth"
+FLOOR = floors.LABEL
+# Of the figures. Raise it when one changes: kept ones are then made again.
+_VERSION = 2
 _MIN_VIEWS = 3
-# Fewer views hardly contradict each other: the fit absorbs it.
-_TELLING_VIEWS = 8
 
 Figures = dict[str, float]
 
@@ -46,6 +53,7 @@ class Tools:
     lpips: from two batches of images to their LPIPS, or None to leave it out.
     true_masks: whether the alpha of transparent pictures is used. If not, masks
       are found from the background, as they must be for opaque pictures.
+      `evaluate` decides it.
   """
 
   refit: refit.Refit
@@ -101,43 +109,59 @@ def evaluate(
 
   Raises:
     FileNotFoundError: a folder is missing.
-    ValueError: an asset has no cameras or too few views.
+    ValueError: an asset has no cameras or too few views; no asset of a method
+      can be read.
   """
-  if FLOOR in sets:
-    raise ValueError(f"samples: the label {FLOOR!r} is taken; choose another")
+  check(sets, settings, folds=tools.folds)
   out = pathlib.Path(out)
-  sets = {label: some(found, settings.limit) for label, found in sets.items()}
-  for label, assets in sets.items():
-    _check(label, assets)
-  if settings.floor is not None:
-    sets[FLOOR] = open_floor(settings, next(iter(sets.values())))
-    _check(FLOOR, sets[FLOOR])
-  methods = {
-    label: {
+  chosen = {
+    label: floors.some(found, settings.limit) for label, found in sets.items()
+  }
+  chosen |= open_floors(settings, sets)
+  looks = {label: floors.look(assets) for label, assets in chosen.items()}
+  # One opaque asset, and masks are found for all: others would gain by theirs.
+  opaque = any(one.opaque for found in looks.values() for one in found)
+  tools = dataclasses.replace(tools, true_masks=not opaque)
+  methods = {}
+  for label, assets in chosen.items():
+    chosen[label], searched = nominal_cameras.search(
+      assets, kept=out / "cameras" / label, true_masks=tools.true_masks
+    )
+    methods[label] = {
       "folder": assets[0].source,
       "num_assets": len(assets),
       "num_images": sum(asset.num_views for asset in assets),
       "views": sorted({asset.num_views for asset in assets}),
+      "kinds": sorted({floors.name(one.kind) for one in looks[label]}),
+      "elevations": floors.elevations(looks[label]),
+      "cameras_found": searched,
       "figures": {},
       "assets": {},
+      "failures": {},
     }
-    for label, assets in sets.items()
-  }
-  # One opaque set, and masks are found for all: floors would gain by theirs.
-  opaque = any(assets[0].read().alpha is None for assets in sets.values())
-  tools = dataclasses.replace(tools, true_masks=not opaque)
   for name in settings.metrics:
-    for label, assets in sets.items():
+    for label, assets in chosen.items():
       if name == "holdout":
-        assets = some(assets, settings.holdout_limit)
-      rows = _measure(name, assets, tools=tools, label=label, out=out)
+        assets = floors.some(assets, settings.holdout_limit)
+      kept = _measure(name, assets, tools=tools, label=label, out=out)
+      rows = [row["figures"] for row in kept]
       methods[label]["figures"] |= _estimates(rows, assets)
+      failed = {
+        asset.name: row["failure"]
+        for asset, row in zip(assets, kept, strict=True)
+        if row["failure"]
+      }
+      if failed:
+        methods[label]["failures"][name] = {
+          "of": len(assets),
+          "reasons": failed,
+        }
       for asset, row in zip(assets, rows, strict=True):
         methods[label]["assets"].setdefault(asset.name, {}).update(row)
-  for label, assets in sets.items():
+  for label, assets in chosen.items():
     figures = methods[label]["figures"] | cost.figures(assets)
     methods[label]["figures"] = {k: v.to_json() for k, v in figures.items()}
-  notes = _judge(methods)
+  notes = verdicts.judge(methods)
   content = {
     "refit": tools.refit.settings,
     "folds": tools.folds,
@@ -156,8 +180,16 @@ def format_report(content: Mapping[str, Any]) -> str:
     [
       report.format_table(content["methods"]),
       f"±: {content['intervals']}",
+      describe_cameras(content["methods"]),
       *content["notes"],
     ]
+  )
+
+
+def describe_cameras(methods: Mapping[str, Mapping[str, Any]]) -> str:
+  """One line: from how high the views of all rows are taken."""
+  return floors.format_elevations(
+    {label: method["elevations"] for label, method in methods.items()}
   )
 
 
@@ -179,7 +211,7 @@ def with_lpips(
 def _masked(given: view_sets.Views, tools: Tools) -> view_sets.Views:
   if not tools.true_masks:
     given = dataclasses.replace(given, alpha=None)
-  return view_sets.with_masks(given)
+  return view_sets.with_masks(given, allow_empty=True)
 
 
 def _mvc(given: view_sets.Views, tools: Tools) -> Figures:
@@ -216,27 +248,52 @@ def _measure(
   tools: Tools,
   label: str,
   out: pathlib.Path,
-) -> list[Figures]:
-  """One metric of all assets; those that are kept are not made again."""
-  settings: Any = None
+) -> list[dict[str, Any]]:
+  """One metric of all assets; those that are kept are not made again.
+
+  Returns:
+    For each asset its 'figures', and as 'failure' the reason if they are
+    missing or those of a failure; else None.
+  """
+  settings: Any = [_VERSION]
   if name != "tsed":
-    settings = [tools.refit.settings, tools.true_masks]
+    settings += [tools.refit.settings, tools.true_masks]
     settings += [tools.folds if name == "holdout" else None]
     settings += [name == "mvc" and tools.lpips is not None]
   kept = store.Store(out / name / label)
   rows = []
   for asset in tqdm.tqdm(assets, desc=f"{name}: {label}", unit="asset"):
     key = store.make_key(asset.digest, settings)
-    figures = kept.read_json(asset.name, key=key)
-    if figures is None:
-      try:
-        found = METRICS[name](asset.read(), tools)
-      except ValueError as error:
-        raise ValueError(f"{label}, {asset.name}: {error}") from error
-      figures = {k: v if np.isfinite(v) else None for k, v in found.items()}
-      kept.write_json(asset.name, figures, key=key)
-    rows.append(figures)
+    row = kept.read_json(asset.name, key=key)
+    if row is None:
+      row = _attempt(name, asset, tools)
+      kept.write_json(asset.name, row, key=key)
+    rows.append(row)
   return rows
+
+
+def _attempt(name: str, asset: view_sets.Asset, tools: Tools) -> dict[str, Any]:
+  """One metric of one asset, whatever its views are; see `_measure`."""
+  failures, own_fit = [], tools.refit.fit
+
+  def fit(given: view_sets.Views) -> Any:
+    try:
+      return own_fit(given)
+    except field.EmptyHullError as error:
+      failures.append(str(error))
+      raise  # It has a score, see `refit`.
+
+  noting = dataclasses.replace(tools.refit, fit=fit)
+  tools = dataclasses.replace(tools, refit=noting)
+  try:
+    found = METRICS[name](asset.read(), tools)
+  except ValueError as error:
+    found = {}
+    failures.append(str(error))
+  return {
+    "figures": {k: v if np.isfinite(v) else None for k, v in found.items()},
+    "failure": failures[0] if failures else None,
+  }
 
 
 def _estimates(
@@ -256,73 +313,64 @@ def _estimates(
   return found
 
 
-def _judge(methods: Mapping[str, dict[str, Any]]) -> list[str]:
-  """Adds MVC above its floor, drops what says nothing; returns notes."""
-  notes = []
-  floor = methods.get(FLOOR, {}).get("figures", {})
-  for name in ("mvc", "holdout"):
-    for label, method in methods.items():
-      own, base = method["figures"].get(name), floor.get(name)
-      if own and base and label != FLOOR:
-        method["figures"][f"{name} above floor"] = own | _above(own, base)
-  if floor.get("tsed", {}).get("value", 1.0) < epipolar_matches.LEAST_USEFUL:
-    value = floor["tsed"]["value"]
-    for method in methods.values():
-      method["figures"]["tsed"] = None
-    notes.append(
-      f"tsed is left out: ground truth itself scores {value:.2f}, below "
-      f"{epipolar_matches.LEAST_USEFUL}"
-    )
-  if not floor:
-    notes.append(
-      "no floor: give --floor (ground-truth renders) to know how much of a "
-      "figure the measurement itself causes"
-    )
-  few = min(count for m in methods.values() for count in m["views"])
-  if few < _TELLING_VIEWS:
-    notes.append(
-      f"{few} views: a fitted field absorbs most inconsistency below "
-      f"{_TELLING_VIEWS} views"
-    )
-  return notes
-
-
-def _above(
-  own: Mapping[str, Any], base: Mapping[str, Any]
-) -> dict[str, float | None]:
-  """The difference; independent intervals add by squares."""
-  value = own["value"] - base["value"]
-  if own["high"] is None or base["high"] is None:
-    return {"value": value, "low": None, "high": None}
-  reach = math.hypot(own["high"] - own["value"], base["high"] - base["value"])
-  return {"value": value, "low": value - reach, "high": value + reach}
-
-
-def open_floor(
-  settings: Settings, like: Sequence[view_sets.Asset]
-) -> list[view_sets.Asset]:
-  """Ground truth with as many views as most of these assets have."""
-  counts = [asset.num_views for asset in like]
-  return view_sets.open_set(
+def open_floors(
+  settings: Settings, sets: Mapping[str, Sequence[view_sets.Asset]]
+) -> dict[str, list[view_sets.Asset]]:
+  """Ground truth of each kind that the measured assets have, by its label."""
+  if settings.floor is None:
+    return {}
+  found = floors.open_all(
     settings.floor,
+    [
+      one
+      for assets in sets.values()
+      for one in floors.look(floors.some(assets, settings.limit))
+    ],
     limit=settings.floor_assets,
-    num_views=max(set(counts), key=counts.count),
     split=settings.split,
-    looks=settings.looks,
+    looks_of_set=settings.looks,
   )
+  for label, assets in found.items():
+    _check_assets(label, assets)
+  return found
 
 
-def some(
-  assets: Sequence[view_sets.Asset], limit: int | None
-) -> Sequence[view_sets.Asset]:
-  """No more than `limit`, spread evenly."""
-  if limit is None or limit >= len(assets):
-    return assets
-  places = (np.arange(limit) + 0.5) * len(assets) / limit
-  return [assets[int(place)] for place in places]
+def check(
+  sets: Mapping[str, Sequence[view_sets.Asset]],
+  settings: Settings,
+  *,
+  folds: int,
+) -> None:
+  """Raises ValueError where views cannot be measured for certain.
+
+  Args:
+    sets: from the label of a method to its assets.
+    settings: what is to be measured.
+    folds: of the hold-out figures.
+  """
+  floors.check_labels(list(sets))
+  for label, assets in sets.items():
+    assets = floors.some(assets, settings.limit)
+    _check_assets(label, assets)
+    if "holdout" in settings.metrics:
+      for asset in floors.some(assets, settings.holdout_limit):
+        try:
+          refit.check_folds(folds, asset.num_views)
+        except ValueError as error:
+          raise ValueError(f"{label}, {asset.name}: {error}") from error
 
 
-def _check(label: str, assets: Sequence[view_sets.Asset]) -> None:
+def check_views(views: int, settings: Settings, *, folds: int) -> None:
+  """Raises ValueError if so many views of an asset cannot be measured."""
+  if views < _MIN_VIEWS:
+    raise ValueError(
+      f"consistency needs {_MIN_VIEWS} views or more, there are {views}"
+    )
+  if "holdout" in settings.metrics:
+    refit.check_folds(folds, views)
+
+
+def _check_assets(label: str, assets: Sequence[view_sets.Asset]) -> None:
   for asset in assets:
     if not asset.has_cameras:
       raise ValueError(

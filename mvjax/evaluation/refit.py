@@ -18,6 +18,11 @@ at all cameras (MVGBench, arXiv:2507.00006, odd against even views): colours as
 PSNR, depths as mean absolute difference in units of the camera's distance,
 where both see a surface.
 
+Views whose masks have no point in common have no field: it then shows the
+background and nothing else, and every pixel of the object is an error. Where
+neither views nor field show anything, the figures are the worst there are: 1
+(MVC) and 0 (PSNR, SSIM). So no failure makes a mean better.
+
 How fields are fitted and rendered is passed in (`of_field` is the project's
 own way); all methods of a comparison must use the same.
 """
@@ -54,7 +59,8 @@ class Refit:
   """How to make a field of views and views of a field.
 
   Attributes:
-    fit: from views with alpha and cameras to a field.
+    fit: from views with alpha and cameras to a field; may raise
+      `field.EmptyHullError`.
     render: from a field and views to what the field shows at their cameras,
       in their size and on their background.
     settings: all that decides both, as JSON values.
@@ -90,7 +96,8 @@ def of_field(settings: field.Settings | None = None) -> Refit:
     )
     return Rendered(*(np.asarray(part) for part in seen))
 
-  return Refit(fit=fit, render=render, settings=dataclasses.asdict(chosen))
+  decisive = {"version": field.VERSION, **dataclasses.asdict(chosen)}
+  return Refit(fit=fit, render=render, settings=decisive)
 
 
 def mvc(
@@ -114,13 +121,10 @@ def hold_out(
       is compiled.
 
   Raises:
-    ValueError: a fold would be fitted to fewer than two views.
+    ValueError: see `check_folds`.
   """
   order = view_sets.ring_order(given.camera)
-  if folds < 2 or len(order) - -(-len(order) // folds) < 2:
-    raise ValueError(
-      f"folds={folds}: {len(order)} views are too few to leave some out"
-    )
+  check_folds(folds, len(order))
   parts = []
   for fold in range(folds):
     out = sorted(order[fold::folds])
@@ -129,6 +133,15 @@ def hold_out(
     rendered = _fit_and_render(view_sets.take(given, kept), target, refit)
     parts.append(_errors(target, rendered, "holdout"))
   return {key: _mean([part[key] for part in parts]) for key in parts[0]}
+
+
+def check_folds(folds: int, views: int) -> None:
+  """Raises ValueError if a fold would leave out none, or all but one, view."""
+  if not 2 <= folds <= views or views - -(-views // folds) < 2:
+    raise ValueError(
+      f"folds={folds}: {views} views cannot be left out in so many turns; "
+      f"choose 2 to the number of views, and 3 views or more"
+    )
 
 
 def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
@@ -145,7 +158,9 @@ def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
   )
   depth = np.abs(a.depth - b.depth) / distance[:, None, None]
   return {
-    "halves_psnr": pixel_metrics.psnr(a.image, b.image, seen),
+    "halves_psnr": pixel_metrics.psnr(a.image, b.image, seen)
+    if seen.any()
+    else 0.0,
     "halves_depth_l1": _mean(depth[both]),
     "halves_overlap": float(both.sum() / max(1, seen.sum())),
   }
@@ -154,13 +169,31 @@ def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
 def _fit_and_render(
   source: view_sets.Views, target: view_sets.Views, refit: Refit
 ) -> Rendered:
-  return refit.render(refit.fit(source), target)
+  try:
+    fitted = refit.fit(source)
+  except field.EmptyHullError:
+    return _nothing(target)
+  return refit.render(fitted, target)
+
+
+def _nothing(target: view_sets.Views) -> Rendered:
+  """The background of the views."""
+  shape = target.image.shape
+  colour = np.ones((shape[0], 3), np.float32)
+  if target.background is not None:
+    colour = np.asarray(target.background, np.float32)
+  empty = np.zeros(shape[:3], np.float32)
+  image = np.broadcast_to(colour[:, None, None], shape)
+  return Rendered(np.ascontiguousarray(image), empty, empty)
 
 
 def _errors(
   given: view_sets.Views, rendered: Rendered, name: str
 ) -> dict[str, float]:
   union = (np.asarray(given.alpha) > _SEEN) | (rendered.alpha > _SEEN)
+  if not union.any():
+    scores = ("psnr", "psnr_object", "ssim")
+    return {name: 1.0, **{f"{name}_{score}": 0.0 for score in scores}}
   return {
     name: pixel_metrics.l1(given.image, rendered.image, union),
     f"{name}_psnr": pixel_metrics.psnr(given.image, rendered.image),

@@ -41,6 +41,9 @@ class Request:
     azimuth: degrees of the first view; 0 sees the front.
     distance: of the cameras from the origin; the object fits the unit ball.
     field_of_view: full opening angle in degrees.
+    metric_cameras: whether the multi-view model knows lens and distance of its
+      cameras. If not, those written beside the views are nominal, and what
+      needs them searches for them (`reconstruction.cameras`).
     cameras: file that replaces the orbit (`viewpoints.read`), or None.
     score: 'mix' (lambda MV + (1 - lambda) 2D), 'mv', '2d', or 'consistency'
       (2D + lambda (MV - MV with the views cut off from each other)).
@@ -80,6 +83,7 @@ class Request:
   azimuth: float = 0.0
   distance: float = 3.0
   field_of_view: float = 40.0
+  metric_cameras: bool = True
   cameras: str | None = None
   score: str = "mix"
   lambda_schedule: str = "paper"

@@ -28,6 +28,7 @@ _FREE_FIELDS = frozenset(
   "prompts out seeds batch_size multiview image".split()
   + "multiview_lora image_lora".split()
   + "cameras views elevation azimuth distance field_of_view".split()
+  + "metric_cameras".split()
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
@@ -162,6 +163,7 @@ def _record(
     "score_weights": weights,
     "cameras": request.cameras
     or {name: getattr(request, name) for name in orbit},
+    "metric_cameras": request.metric_cameras,
     "models": request.sources,
     "config": json.loads(config.to_json_best_effort()),
     "versions": {

@@ -40,8 +40,27 @@ class Entry:
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+  """What stands above the results.
+
+  Attributes:
+    table: cells; the first row is its head.
+    remarks: lines below it.
+    pictures: relative to the index, such as plots.
+  """
+
+  table: Sequence[Sequence[str]]
+  remarks: Sequence[str] = ()
+  pictures: Sequence[str] = ()
+
+
 def write(
-  out: str | os.PathLike, entries: Sequence[Entry], *, title: str
+  out: str | os.PathLike,
+  entries: Sequence[Entry],
+  *,
+  title: str,
+  summary: Summary | None = None,
 ) -> pathlib.Path:
   """Writes `<out>/index.html` and the files that pages share.
 
@@ -49,6 +68,7 @@ def write(
     out: folder; the entries' paths are relative to it.
     entries: in the order in which they are shown at first.
     title: of the page.
+    summary: of all results, or None.
 
   Returns:
     The path of the page.
@@ -67,6 +87,7 @@ def write(
     title=title,
     files=shared.FILES,
     entries=entries,
+    summary=summary,
     metrics=names,
   )
   atomic.write_text(out / NAME, text)

@@ -23,6 +23,10 @@ from mvjax.reconstruction import hull, masks, rays, volume
 
 Field = volume.Field
 
+VERSION = 1
+"""Of hull, fit and render. Raise it when their results change: what was kept
+of other versions is then not mistaken for theirs."""
+
 # Stored density of the hull before the fit. Fog that every ray passes lets all
 # voxels learn; an opaque start ends 4 dB lower on unseen views.
 _FOG = -1.0
@@ -65,6 +69,10 @@ class Settings:
       raise ValueError(f"samples, rays and steps must be positive; got {self}")
 
 
+class EmptyHullError(ValueError):
+  """The masks have no point in common."""
+
+
 class Rendered(NamedTuple):
   """What cameras see of a field.
 
@@ -98,8 +106,8 @@ def fit(
     background: colour behind the object in each view, in [-1, 1]; None: white.
 
   Raises:
-    ValueError: one line: a wrong camera, an empty view, or masks that have no
-      point in common.
+    EmptyHullError: the masks have no point in common.
+    ValueError: one line: a wrong camera, or an empty view.
   """
   geometry.check_camera(camera)
   if alpha is None:
@@ -113,7 +121,7 @@ def fit(
     settings=settings,
   )
   if not field.occupancy.any():
-    raise ValueError(
+    raise EmptyHullError(
       f"the masks of the {len(images)} views have no point in common; do views "
       "and cameras belong together? Try search_cameras"
     )

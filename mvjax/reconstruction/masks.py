@@ -16,6 +16,8 @@ _LARGEST_HIGHLIGHT = 0.001
 
 def find_masks(
   images: Float[Any, "v h w 3"],
+  *,
+  allow_empty: bool = False,
 ) -> tuple[Bool[np.ndarray, "v h w"], Float[np.ndarray, "v 3"]]:
   """Where views in [-1, 1] differ from the median colour of their border.
 
@@ -23,11 +25,15 @@ def find_masks(
   background's colour are lost; images with transparency do not have that
   problem.
 
+  Args:
+    images: the views.
+    allow_empty: a view that shows nothing has an empty mask.
+
   Returns:
     The masks, and the colour of each view's background.
 
   Raises:
-    ValueError: a view is empty.
+    ValueError: a view is empty, and may not be.
   """
   images = np.asarray(images, np.float32)
   edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
@@ -35,7 +41,7 @@ def find_masks(
   apart = np.abs(images - background[:, None, None]).max(-1)
   masks = np.stack([_clean(mask) for mask in apart > _DIFFERENCE])
   empty = np.flatnonzero(~masks.any((1, 2)))
-  if len(empty):
+  if len(empty) and not allow_empty:
     raise ValueError(
       f"view {empty[0]} shows nothing but its background; leave it out, or "
       "give images with transparency"

@@ -23,6 +23,9 @@ from mvjax.reconstruction import (
   visibility,
 )
 
+# Of mesh and texture. Raise it when they change: an asset of another version is
+# then not taken for the same.
+_VERSION = 1
 _FEWEST_VIEWS = 4
 # With fewer, outlines bound the object from too few sides.
 _MANY_VIEWS = 6
@@ -39,13 +42,14 @@ class Settings:
     surface: of the mesh.
     texture_size: texels on a side, about.
     search_cameras: look for the field of view instead of believing
-      transforms.json; see `cameras`.
+      transforms.json, see `cameras`; None: where sample.json says that the
+      cameras are nominal (`view_sets.Asset.metric_cameras`).
   """
 
   fit: field.Settings = field.Settings()
   surface: mesh.Settings = mesh.Settings()
   texture_size: int = 512
-  search_cameras: bool = False
+  search_cameras: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,8 +101,10 @@ def reconstruct(
   alone = (source / "transforms.json").is_file()
   target = pathlib.Path(out) if out else source.parent if alone else source
   folders = {thing.name: target / thing.name for thing in found}
+  chosen = {thing.name: _decide(thing, settings) for thing in found}
   made_of = {
-    thing.name: {"views": thing.digest, **as_json(settings)} for thing in found
+    thing.name: {"views": thing.digest, **as_json(chosen[thing.name])}
+    for thing in found
   }
   missing = [
     thing
@@ -109,7 +115,7 @@ def reconstruct(
   with tqdm.tqdm(missing, unit="asset") as progress:
     for index, thing in enumerate(progress):
       try:
-        result = make(_read(thing), settings)
+        result = make(_read(thing), chosen[thing.name])
       except (ValueError, FileNotFoundError) as error:
         failures[thing.name] = str(error)
         progress.write(f"skipped {thing.name}: {error}")
@@ -120,6 +126,8 @@ def reconstruct(
         "includes_compilation": index == 0,
       }
       save(folders[thing.name], result, record)
+      if "cameras_found" in record:
+        progress.write(_lens(thing.name, record["cameras_found"]))
   if failures:
     name, reason = next(iter(failures.items()))
     raise ValueError(
@@ -180,6 +188,7 @@ def make(views: view_sets.Views, settings: Settings) -> Result:
   if found:
     record["cameras_found"] = {
       "field_of_view": found.field_of_view,
+      "near_best": list(found.near_best),
       "distance": found.distance,
       "agreement": {f"{k:g}": v for k, v in found.agreement.items()},
     }
@@ -240,12 +249,33 @@ def check_number(views: int) -> None:
 
 
 def as_json(settings: Settings) -> dict[str, Any]:
-  """The settings as JSON values, those of a part as `part.name`."""
-  chosen = {}
+  """All that decides an asset besides its views, as JSON values.
+
+  Settings of a part are named `part.name`.
+  """
+  chosen: dict[str, Any] = {
+    "version": [_VERSION, field.VERSION, cameras.VERSION]
+  }
   for name, value in dataclasses.asdict(settings).items():
     inner = value if isinstance(value, dict) else {"": value}
     chosen |= {f"{name}.{key}".rstrip("."): v for key, v in inner.items()}
   return chosen
+
+
+def _decide(thing: view_sets.Asset, settings: Settings) -> Settings:
+  """The settings for one object."""
+  if settings.search_cameras is not None:
+    return settings
+  return dataclasses.replace(settings, search_cameras=not thing.metric_cameras)
+
+
+def _lens(name: str, found: dict[str, Any]) -> str:
+  """What a search found, in one line."""
+  low, high = found["near_best"]
+  return (
+    f"{name}: field of view {found['field_of_view']:.0f} degrees; "
+    f"{low:.0f} to {high:.0f} explain the masks nearly as well"
+  )
 
 
 def _read(thing: view_sets.Asset) -> view_sets.Views:

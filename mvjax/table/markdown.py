@@ -9,27 +9,18 @@ from mvjax.evaluation import report
 def format_table(content: Mapping[str, Any]) -> str:
   """The Markdown of what `run.evaluate` returns."""
   rows = content["rows"]
-  known = list(dict.fromkeys(n for r in rows.values() for n in r["figures"]))
-  left_out = [n for n in known if all(not _has(r, n) for r in rows.values())]
-  columns = [n for n in content["columns"] if n in known and n not in left_out]
-  main = [["method", "assets", "views", *map(_heading, columns)]]
-  main += [
-    [label, str(row["num_assets"]), _counts(row), *_cells(row, columns)]
-    for label, row in rows.items()
-  ]
   everything = [["figure", *rows]]
   everything += [
     [_heading(name), *(report.format_cell(row, name) for row in rows.values())]
-    for name in known
-    if name not in left_out
+    for name in _measured(content)
   ]
   return "\n".join(
     [
       f"# {content['title']}",
       "",
-      *_lines(main),
+      *_lines(main_table(content)),
       "",
-      *(f"* {line}" for line in _remarks(content)),
+      *(f"* {line}" for line in remarks(content)),
       "",
       "## All figures",
       "",
@@ -39,7 +30,21 @@ def format_table(content: Mapping[str, Any]) -> str:
   )
 
 
-def _remarks(content: Mapping[str, Any]) -> Sequence[str]:
+def main_table(content: Mapping[str, Any]) -> list[list[str]]:
+  """The cells of the main table; the first row is its head."""
+  measured = _measured(content)
+  columns = [name for name in content["columns"] if name in measured]
+  return [
+    ["method", "assets", "views", *map(_heading, columns)],
+    *(
+      [label, str(row["num_assets"]), _counts(row), *_cells(row, columns)]
+      for label, row in content["rows"].items()
+    ),
+  ]
+
+
+def remarks(content: Mapping[str, Any]) -> list[str]:
+  """What the figures rest on, in lines."""
   prompts, reference = content["prompts"], content["reference"]
   seeds = ", ".join(map(str, content["seeds"]))
   return [
@@ -56,6 +61,13 @@ def _remarks(content: Mapping[str, Any]) -> Sequence[str]:
     f"process's. {content['hardware']}, mvjax {content['versions']['mvjax']}, "
     f"jax {content['versions']['jax']}.",
   ]
+
+
+def _measured(content: Mapping[str, Any]) -> list[str]:
+  """Figures that some row has."""
+  rows = content["rows"].values()
+  known = dict.fromkeys(name for row in rows for name in row["figures"])
+  return [name for name in known if any(_has(row, name) for row in rows)]
 
 
 def _has(row: Mapping[str, Any], name: str) -> bool:

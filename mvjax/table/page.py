@@ -1,42 +1,88 @@
-"""The page of a table: every sample of the rows that were drawn here."""
+"""The page of a table: its figures, its plots, and every sample of its rows."""
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mvjax import view_sets
 from mvjax.pages import index, results, site
+from mvjax.table import markdown
+
+# Other systems' samples get pages in copies: their folders are not written to.
+_COPIES = "copies"
+_RECORDS = ("sample.json", "transforms.json")
 
 
 def write(
   out: pathlib.Path,
   sets: Mapping[str, Sequence[view_sets.Asset]],
   *,
-  figures: Mapping[str, Mapping[str, Any]],
-  title: str,
-) -> pathlib.Path | None:
-  """Writes a page for each sample below `out`, and the index.
-
-  Folders of other systems are not written to: they have no pages.
+  methods: Mapping[str, Mapping[str, Any]],
+  content: Mapping[str, Any],
+  pictures: Sequence[pathlib.Path],
+) -> pathlib.Path:
+  """Writes a page for each sample, and the index.
 
   Args:
     out: folder of the table.
     sets: assets of every row, by its label.
-    figures: by label and name of the asset, see `consistency_report`.
-    title: of the index.
+    methods: of `consistency_report.evaluate`.
+    content: what `run.evaluate` returns.
+    pictures: plots in `out`.
 
   Returns:
-    The index, or None if no row lies below `out`.
+    The index.
   """
   entries = []
   for label, assets in sets.items():
-    folders = [pathlib.Path(asset.source) / asset.name for asset in assets]
-    if not all(folder.is_relative_to(out) for folder in folders):
-      continue
-    found = [results.read(folder) for folder in folders]
+    folders = [_own_folder(asset, label, out) for asset in assets]
+    found = [results.read(folder) for folder in folders if folder is not None]
+    of_row = methods[label]
     entries += [
-      dataclasses.replace(entry, note=f"{label}, {entry.note}")
-      for entry in site.write_pages(found, root=out, metrics=figures.get(label))
+      dataclasses.replace(
+        entry,
+        note=", ".join(
+          filter(None, [label, entry.note, _failed(of_row, result.folder.name)])
+        ),
+      )
+      for result, entry in zip(
+        found,
+        site.write_pages(found, root=out, metrics=of_row["assets"]),
+        strict=True,
+      )
     ]
-  return index.write(out, entries, title=title) if entries else None
+  summary = index.Summary(
+    table=markdown.main_table(content),
+    remarks=markdown.remarks(content),
+    pictures=[picture.name for picture in pictures],
+  )
+  return index.write(out, entries, title=content["title"], summary=summary)
+
+
+def _own_folder(
+  asset: view_sets.Asset, label: str, out: pathlib.Path
+) -> pathlib.Path | None:
+  """A folder below `out` with the asset's views; None for lone pictures."""
+  folder = pathlib.Path(asset.source) / asset.name
+  if folder.is_relative_to(out):
+    return folder
+  if not folder.is_dir():
+    return None
+  copy = out / _COPIES / label / asset.name
+  copy.mkdir(parents=True, exist_ok=True)
+  records = [folder / name for name in _RECORDS if (folder / name).is_file()]
+  for file in (*view_sets.pictures(folder), *records):
+    shutil.copyfile(file, copy / file.name)
+  return copy
+
+
+def _failed(method: Mapping[str, Any], name: str) -> str:
+  """The metrics that failed for an asset."""
+  failed = [
+    metric
+    for metric, found in method["failures"].items()
+    if name in found["reasons"]
+  ]
+  return f"failed: {' '.join(failed)}" if failed else ""

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import figure as mpl
 
 from mvjax import atomic
-from mvjax.evaluation import consistency_report, report
+from mvjax.evaluation import floors, report
 
 _SIZE = (6.4, 4.8)
 
@@ -44,7 +44,7 @@ def _draw(
   axes = canvas.add_subplot()
   for label, figures in points.items():
     across, up = figures[x], figures[y]
-    is_floor = label == consistency_report.FLOOR
+    is_floor = floors.is_floor(label)
     axes.errorbar(
       across["value"],
       up["value"],

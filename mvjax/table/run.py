@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
@@ -17,11 +16,11 @@ import jax
 import ml_collections
 
 import mvjax
-from mvjax import atomic, compilation, view_sets
+from mvjax import atomic, compilation
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
-from mvjax.table import markdown, page, plots
+from mvjax.table import markdown, page, plots, preflight, rows
 from mvjax.table import settings as tables
 
 
@@ -36,20 +35,20 @@ def evaluate(
       index.html, the page.
 
   Raises:
-    ValueError: one line about the record or a row's folder; nothing has been
-      compiled if the record is wrong.
-    FileNotFoundError: a folder, a data set or a model is not there.
+    ValueError: one line about the record, or a file or folder that it names;
+      nothing has been drawn then.
+    FileNotFoundError: a model is not complete.
   """
   out = pathlib.Path(out)
   table = tables.make_table(config, out)
+  preflight.check(table)
   draw_missing(config, table)
-  sets, notes = open_rows(table)
-  all_sets = dict(sets)
-  if table.consistency.floor is not None:
-    first = next(iter(sets.values()))
-    floor = consistency_report.open_floor(table.consistency, first)
-    all_sets[consistency_report.FLOOR] = floor
-  images = image_report.evaluate(all_sets, table.images, out=out / "scores")
+  sets, notes = rows.open_all(table)
+  consistency_report.check(sets, table.consistency, folds=table.folds)
+  floors = consistency_report.open_floors(table.consistency, sets)
+  images = image_report.evaluate(
+    sets | floors, table.images, out=out / "scores"
+  )
   consistency = consistency_report.evaluate(
     sets,
     table.consistency,
@@ -73,18 +72,25 @@ def evaluate(
     "refit": consistency["refit"],
     "masks": consistency["masks"],
     "text": images["text"],
-    "notes": [*consistency["notes"], *notes],
+    "notes": [
+      *consistency["notes"],
+      *notes,
+      consistency_report.describe_cameras(consistency["methods"]),
+    ],
     "config": json.loads(config.to_json_best_effort()),
     "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "versions": {"mvjax": mvjax.__version__, "jax": jax.__version__},
   }
   store.write_json(out / "table.json", content)
   atomic.write_text(out / "table.md", markdown.format_table(content))
-  plots.write(content, out)
-  figures = {
-    label: method["assets"] for label, method in consistency["methods"].items()
-  }
-  page.write(out, sets, figures=figures, title=table.title)
+  pictures = plots.write(content, out)
+  page.write(
+    out,
+    sets,
+    methods=consistency["methods"],
+    content=content,
+    pictures=pictures,
+  )
   return content
 
 
@@ -113,43 +119,6 @@ def _draw(config: str, request: requests.Request) -> None:
   sampling.generate(ml_collections.ConfigDict(json.loads(config)), request)
 
 
-def open_rows(
-  table: tables.Table,
-) -> tuple[dict[str, list[view_sets.Asset]], list[str]]:
-  """The assets of each row, in the order of the prompts, and remarks.
-
-  Raises:
-    ValueError: a row has none of the prompts.
-    FileNotFoundError: a row's folder is not there.
-  """
-  sets, notes = {}, []
-  order = {_words(prompt): i for i, prompt in enumerate(table.prompts)}
-  for row in table.rows:
-    found = [
-      (order[_words(asset.prompt)], asset.record.get("seed", 0), asset)
-      for asset in view_sets.open_set(row.folder)
-      if _words(asset.prompt) in order
-      and asset.record.get("seed", table.seeds[0]) in table.seeds
-    ]
-    if not found:
-      raise ValueError(
-        f"{row.label}: {row.folder} has none of the prompts of "
-        f"{table.prompts_file}; name each asset's folder after its prompt, or "
-        'put {"prompt": ...} into its sample.json'
-      )
-    found.sort(key=lambda item: item[:2])
-    sets[row.label] = [asset for *_, asset in found]
-    lacking = len(table.prompts) - len({place for place, *_ in found})
-    if lacking:
-      notes.append(f"{row.label} lacks {lacking} of the prompts")
-  return sets, notes
-
-
-def _words(text: str) -> str:
-  """A prompt without case and punctuation, which folder names lose."""
-  return " ".join(re.findall("[a-z0-9]+", text.lower()))
-
-
 def _join(
   table: tables.Table,
   images: Mapping[str, dict[str, Any]],
@@ -157,9 +126,9 @@ def _join(
 ) -> dict[str, dict[str, Any]]:
   """Both reports' figures by row; the floor comes last."""
   drawn = {row.label for row in table.rows if row.request is not None}
-  rows = {}
+  joined = {}
   for label in images:
-    rows[label] = images[label] | {
+    joined[label] = images[label] | {
       "drawn": label in drawn,
       "views": consistency[label]["views"],
       # Where both have a figure (cost), that of all assets.
@@ -167,4 +136,4 @@ def _join(
       | consistency[label]["figures"]
       | images[label]["figures"],
     }
-  return rows
+  return joined

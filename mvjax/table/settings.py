@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from mvjax.evaluation import consistency_report, image_report
+from mvjax.evaluation import consistency_report, floors, image_report
 from mvjax.generation import request as requests
 from mvjax.reconstruction import field
 
@@ -121,7 +121,7 @@ def _make_row(
   label = str(values.pop("label", ""))
   if not label.strip(".") or label != pathlib.PurePath(label).name:
     raise ValueError(f"rows: label={label!r} must be able to name a folder")
-  if label == consistency_report.FLOOR:
+  if floors.is_floor(label):
     raise ValueError(f"rows: label={label!r} is taken; choose another")
   folder = values.pop("folder", None)
   if folder is not None:

@@ -21,8 +21,14 @@ def test_every_record_has_a_small_version(name):
   made = record(name, "runlocal")
   assert made.sample.multiview == "checkpoints/nano-mv"
   assert made.sample.steps <= 4
+  assert made.sample.metric_cameras  # the nano models know theirs
   with pytest.raises(ValueError, match=f"configs/{name}.py:colour.*runlocal"):
     record(name, "colour")
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_only_mvdreams_cameras_are_nominal(name):
+  assert record(name).sample.metric_cameras == ("mvdream" not in name)
 
 
 @pytest.mark.parametrize("name", TRAINED)

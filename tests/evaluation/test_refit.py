@@ -84,9 +84,10 @@ def test_disagreeing_shapes_have_depth_differences(ball):
   assert found["halves_depth_l1"] == pytest.approx(0.1, rel=1e-4)
 
 
-def test_too_few_views_are_refused():
-  with pytest.raises(ValueError, match="folds=2"):
-    refit.hold_out(fake_assets.ball(3, size=8), STAND_IN, folds=2)
+@pytest.mark.parametrize("views, folds", [(3, 2), (3, 4), (2, 2), (8, 1)])
+def test_folds_that_leave_nothing_are_refused(views, folds):
+  with pytest.raises(ValueError, match=f"folds={folds}: {views} views"):
+    refit.hold_out(fake_assets.ball(views, size=8), STAND_IN, folds=folds)
 
 
 @pytest.fixture(scope="module")

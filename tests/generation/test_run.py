@@ -99,6 +99,7 @@ def test_every_sample_has_its_folder(finished):
     assert record["score_weights"]["multiview"] == [0.3, 0.8]
     assert record["config"] == {"task": "multiview", "width": [1, 2]}
     assert record["versions"]["jax"] == jax.__version__
+    assert record["metric_cameras"] is True
     seconds = record["seconds_of_batch"]
     assert seconds.keys() == {"condition", "denoise", "decode", "compile"}
     compiling.add(seconds["compile"])
@@ -172,6 +173,12 @@ def test_two_processes_share_the_samples(finished, tmp_path):
 def test_finished_samples_are_not_redone(finished, monkeypatch):
   monkeypatch.delattr(joint, "build")
   run.generate(CONFIG, finished.request)
+
+
+def test_nominal_cameras_are_a_remark_not_another_sample(finished):
+  nominal = dataclasses.replace(finished.request, metric_cameras=False)
+  assert not run.find_missing(nominal)
+  assert run.find_missing(dataclasses.replace(nominal, seeds=(5,)))
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(

@@ -21,6 +21,36 @@ def test_a_planted_field_of_view_is_found(angle):
   geometry.check_camera(found.camera)
 
 
+@pytest.mark.parametrize("angle", [22.0, 30.0, 48.0])
+def test_four_views_leave_a_range_that_holds_the_truth(angle):
+  """One ring at 15 degrees, as MVDream's: the top is flat and off the truth."""
+  height = (np.radians(15),)
+  distance = 0.75 / np.sin(np.radians(angle) / 2)
+  camera = planted.orbits(
+    4, elevations=height, field_of_view=angle, distance=distance
+  )
+  given = planted.views(planted.two_boxes(), camera, size=64)
+  found = cameras.search(
+    given.alpha > 0.5, planted.orbits(4, elevations=height)
+  )
+  low, high = found.near_best
+  assert low < angle < high and low < found.field_of_view < high
+  # Neither everything nor nothing.
+  assert 5 < high - low < 40
+
+
+def test_the_range_ends_where_the_agreement_falls():
+  angles = np.array([10.0, 20.0, 30.0, 40.0])
+  # Falls by 0.01 in 10 degrees: the bar is half way.
+  values = np.array([0.97, 0.98, 0.99, 0.98])
+  np.testing.assert_allclose(
+    cameras._near_best(angles, values, tolerance=0.005), (25, 35)
+  )
+  np.testing.assert_allclose(
+    cameras._near_best(angles, np.full(4, 0.9), tolerance=0.1), (10, 40)
+  )
+
+
 def test_the_unit_ball_touches_the_border():
   camera = cameras.with_field_of_view(planted.orbits(4), 30.0)
   position = camera.camera_to_world[:, :3, 3]

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import planted
@@ -130,6 +131,35 @@ def test_an_interrupted_write_leaves_no_record(tmp_path):
     "a",
     "reconstruction.json",
   ]
+
+
+def test_nominal_cameras_are_searched_and_the_range_said(
+  tmp_path, monkeypatch, capsys
+):
+  for name, metric in (("a-nominal", False), ("b-metric", True)):
+    _write(tmp_path / name)
+    record = json.dumps({"prompt": name, "metric_cameras": metric})
+    (tmp_path / name / "sample.json").write_text(record)
+  run.reconstruct(tmp_path, settings=_SETTINGS)
+  records = [
+    json.loads((tmp_path / name / "reconstruction.json").read_text())
+    for name in ("a-nominal", "b-metric")
+  ]
+  assert "cameras_found" not in records[1]
+  low, high = records[0]["cameras_found"]["near_best"]
+  assert low < 40 < high
+  said = capsys.readouterr()
+  line = f"a-nominal: field of view .* degrees; {low:.0f} to {high:.0f} explain"
+  assert re.search(line, said.out + said.err)
+  # They are kept, and belong to this version of the program only.
+  monkeypatch.setattr(run, "make", None)
+  run.reconstruct(tmp_path, settings=_SETTINGS)
+  believed = dataclasses.replace(_SETTINGS, search_cameras=False)
+  with pytest.raises(ValueError, match="search_cameras=True, asked.*False"):
+    run.reconstruct(tmp_path, settings=believed)
+  monkeypatch.setattr(field, "VERSION", -1)
+  with pytest.raises(ValueError, match="made with version="):
+    run.reconstruct(tmp_path, settings=_SETTINGS)
 
 
 def test_the_camera_search_is_recorded():

@@ -9,6 +9,7 @@ import types
 import fake_assets
 import numpy as np
 import pytest
+import reading
 from PIL import Image
 
 from configs import table1
@@ -137,10 +138,21 @@ def test_the_plot_shows_something(finished):
     assert len(picture.convert("RGB").getcolors(2**24)) > 50
 
 
-def test_the_page_shows_what_was_drawn(finished):
+def test_the_page_shows_what_was_drawn(finished, home):
   text = (finished.out / "index.html").read_text()
   assert text.count("2D only, seed 0") >= 3
-  assert OTHER not in text
+  # The table and its plot stand above the samples.
+  page = reading.Page(finished.out / "index.html")
+  heads = page.text("th")
+  assert {"method", "2D only", OTHER, "ground truth"} <= set(heads)
+  sources = [image["src"] for image in page.all("img")]
+  assert sources[0] == "kd-mean-mvc.png"
+  assert any("3 prompts of" in line for line in page.text("li"))
+  # Other systems' samples have pages in copies.
+  assert text.count(f"{OTHER}, seed 0") + text.count(f">{OTHER}<") >= 2
+  copy = finished.out / "copies" / OTHER / "a-red-leather-sofa"
+  assert (copy / "index.html").is_file() and (copy / "view_00.png").is_file()
+  assert not list(home.glob("other/*/index.html"))
   page = finished.out / "samples/2D only/a-side-view-0/index.html"
   assert "a side view" in page.read_text()
   # Figures of the assets, to sort by.
@@ -223,6 +235,58 @@ def test_wrong_records_are_named(home, model_folders, changes, message):
   config = make_config(home, model_folders, **changes)
   with pytest.raises(ValueError, match=message):
     tables.make_table(config, home / "out")
+
+
+def nothing(folder):
+  return str(folder / "nothing")
+
+
+def one_picture(folder):
+  fake_assets.write(folder / "single/ball", fake_assets.ball(4, size=8))
+  return str(folder / "single")
+
+
+@pytest.mark.parametrize(
+  "field, make, message",
+  [
+    ("images.reference", nothing, "not a folder.*data fetch.*data build"),
+    ("images.reference", one_picture, "holds 1 assets, two are needed; run"),
+    ("images.inception", nothing, "nothing.*pytorch-fid, or none"),
+    ("images.clip", nothing, "nothing.*transformers' layout"),
+    ("consistency.floor", nothing, "not a folder.*data fetch.*data build"),
+    ("num_prompts", lambda _: 1, "distances need two samples"),
+    ("sample.views", lambda _: 2, "3 views or more, there are 2"),
+    ("folds", lambda _: 5, "folds=5: 4 views"),
+  ],
+  ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_lacks_is_said_before_anything_is_drawn(
+  home, model_folders, tmp_path, monkeypatch, field, make, message
+):
+  monkeypatch.setattr(run, "draw_missing", lambda *_: pytest.fail("drawn"))
+  config = make_config(home, model_folders)
+  value = make(tmp_path)
+  with config.unlocked():
+    config.consistency.metrics = ("mvc", "holdout")
+    config.update_from_flattened_dict({field: value})
+  name = field.rpartition(".")[2]
+  with pytest.raises(ValueError, match=message) as caught:
+    run.evaluate(config, tmp_path / "out")
+  line = str(caught.value)
+  assert f"{name}={value}" in line and "\n" not in line
+
+
+def test_an_empty_row_is_said_before_anything_is_drawn(
+  home, model_folders, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(run, "draw_missing", lambda *_: pytest.fail("drawn"))
+  rows = (
+    dict(label="2D only", score="2d"),
+    dict(label=OTHER, folder=str(tmp_path / "none")),
+  )
+  config = make_config(home, model_folders, rows=rows)
+  with pytest.raises(ValueError, match=f"{OTHER}: folder=.*none.*drop the row"):
+    run.evaluate(config, tmp_path / "out")
 
 
 def test_wrong_sections_and_folders_are_named(
