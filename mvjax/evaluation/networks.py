@@ -174,6 +174,9 @@ def extract(
     kept: where features of each asset are kept.
     label: of the progress bar.
     batch_size: pictures at a time.
+
+  Raises:
+    ValueError: pictures are not square; networks would see them squashed.
   """
   keys = [
     store.make_key(asset.digest, network.name, network.settings)
@@ -218,7 +221,15 @@ def _groups_of(
   """Assets with their pictures, as many as fill a batch."""
   part, count = [], 0
   for i in missing:
-    part.append((i, assets[i].read().image))
+    image = assets[i].read().image
+    height, width = image.shape[1:3]
+    if height != width:
+      raise ValueError(
+        f"{assets[i].name}: pictures of {width}x{height} pixels must be "
+        "square; crop or pad them, or, if they are strips of views, name the strip in "
+        "every frame of a transforms.json (see docs/evaluation.md)"
+      )
+    part.append((i, image))
     count += len(part[-1][1])
     if count >= batch_size:
       yield part

@@ -7,11 +7,16 @@ four pixels of j around that place are those of the point). Over all neighbours
 around the object, both ways:
 
 * warp error: mean absolute colour difference of the pixels that count, in
-  [0, 1]; with true depths it measures the views alone;
+  [0, 1]; with true depths it measures the views alone (warping error of Lai et
+  al. 2018, arXiv:1808.00449, equation 7, with depth in the place of flow and
+  with the L1 of images in the place of squares);
 * reprojection LPIPS: LPIPS between view i and view i with the pixels that count
   replaced, divided by the share of pixels that were: differences of texture
-  that a mean of colours forgives. Interpolation alone makes it positive, so it
-  is read against ground-truth renders.
+  that a mean of colours forgives (LPIPS: Zhang et al. 2018, arXiv:1801.03924;
+  warping it between views as in 3D-aware generation, Watson et al. 2022,
+  arXiv:2210.04628, is refit there; dividing by the share is ours).
+  Interpolation alone makes it positive, so it is read against ground-truth
+  renders.
 
 Depths are those of true surfaces where they exist, else those of the field
 that was fitted to the views (`refit`), which the report says.

@@ -295,6 +295,20 @@ def test_wrong_settings_are_named(tmp_path, changes, message):
     image_report.Settings(reference=str(tmp_path), **changes)
 
 
+def test_strips_are_not_squashed_to_squares(folders, calls):
+  strip = folders / "good/asset-1"
+  for file in strip.glob("view_*.png"):
+    file.unlink()
+  Image.new("RGB", (64, 8)).save(strip / "0.png")
+  (strip / "transforms.json").unlink(missing_ok=True)
+  with pytest.raises(
+    ValueError, match="asset-1: pictures of 64x8 .*every frame of a transforms"
+  ):
+    image_report.evaluate(
+      open_sets(folders, "good"), settings(folders), out=folders / "out"
+    )
+
+
 def test_one_asset_is_not_a_set(folders, calls):
   with pytest.raises(ValueError, match="good: .*two assets"):
     image_report.evaluate(
