@@ -226,8 +226,8 @@ def _groups_of(
     if height != width:
       raise ValueError(
         f"{assets[i].name}: pictures of {width}x{height} pixels must be "
-        "square; crop or pad them, or, if they are strips of views, name the strip in "
-        "every frame of a transforms.json (see docs/evaluation.md)"
+        "square; crop or pad them, or, if they are strips of views, name the "
+        "strip in every frame of a transforms.json (see docs/evaluation.md)"
       )
     part.append((i, image))
     count += len(part[-1][1])
