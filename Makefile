@@ -24,6 +24,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 $(PARITY)/.installed: requirements-parity.txt requirements-core.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
+	$(PARITY)/bin/pip install --quiet --no-deps torch-fidelity==0.3.0
 	touch $@
 
 $(AOT)/.installed: requirements-aot.txt requirements-core.txt

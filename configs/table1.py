@@ -100,6 +100,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     "FID (clean)",
     "CLIP score",
     "retrieval R@1 of 20",
+    "material retrieval R@1 of 16",
     "mvc",
     "mvc above floor",
     "holdout",

@@ -32,6 +32,18 @@ def psnr(a: Images, b: Images, mask: Mask | None = None) -> float:
   return float(-10 * np.log10(error))
 
 
+def mean_psnr(a: Images, b: Images, mask: Mask | None = None) -> float:
+  """Mean over views of each view's PSNR, as new views are scored in papers.
+
+  Views whose mask is empty are left out.
+  """
+  masks = [None] * len(a) if mask is None else mask[:, None]
+  values = [
+    psnr(x[None], y[None], m) for x, y, m in zip(a, b, masks, strict=True)
+  ]
+  return _mean(np.array([value for value in values if not np.isnan(value)]))
+
+
 def ssim(a: Images, b: Images) -> float:
   """Structural similarity, averaged over the views; 1 is equal."""
   return float(

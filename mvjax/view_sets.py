@@ -5,9 +5,10 @@ Three sources look alike from here on:
 * folders of `launch.py sample`: sample.json, transforms.json, view_*.png;
 * folders of other systems: one folder for each prompt with pictures and, where
   cameras are known, a transforms.json (see `viewpoints`) whose frames name
-  them; 16-bit `depth_*.png` in the units of `rendered_object.DEPTH_SCALE` may
-  lie beside `view_*.png`. Pictures that lie in no such folder of their own
-  are assets of one view each;
+  them, or all name one picture with the views side by side; 16-bit
+  `depth_*.png` in the units of `rendered_object.DEPTH_SCALE` may lie beside
+  `view_*.png`. Pictures that lie in no such folder of their own are assets of
+  one view each;
 * data sets of renders (`data build`), whose alpha and depth are true.
 
 Nothing is decoded before `Asset.read`, so that sets may be of any size.
@@ -280,9 +281,11 @@ def _decode_files(
   depths: Sequence[pathlib.Path],
 ) -> Views:
   pictures = []
-  for file in files:
+  for file in dict.fromkeys(files):
     with Image.open(file) as picture:
       pictures.append(np.asarray(picture.convert("RGBA"), np.float32))
+  if len(pictures) < len(files):
+    pictures = _split(pictures, files)
   sizes = {picture.shape[:2] for picture in pictures}
   if len(sizes) > 1:
     raise ValueError(
@@ -306,6 +309,20 @@ def _decode_files(
     depth=depth,
     camera=camera,
   )
+
+
+def _split(
+  pictures: Sequence[np.ndarray], files: Sequence[pathlib.Path]
+) -> list[np.ndarray]:
+  """The views of a strip: one picture, named by all frames, left to right."""
+  width = pictures[0].shape[1]
+  if len(pictures) > 1 or width % len(files):
+    raise ValueError(
+      f"{files[0].parent}/transforms.json: {len(files)} frames name "
+      f"{len(pictures)} pictures; give each frame its own, or all of them one "
+      "strip of views of equal width"
+    )
+  return np.split(pictures[0], len(files), axis=1)
 
 
 def _open_data_set(

@@ -40,6 +40,18 @@ def test_masks_choose_pixels(pair):
     assert np.isnan(metric(a, b, np.zeros_like(mask)))
 
 
+def test_mean_psnr_is_that_of_each_view():
+  """Errors of 0.1 and 0.01 are 20 and 40 dB; together they are 23 dB."""
+  a = np.zeros((3, 4, 4, 3))
+  b = a + np.array([0.2, 0.02, 0.7])[:, None, None, None]
+  mask = np.ones(a.shape[:3], bool)
+  mask[2] = False
+  assert pixel_metrics.mean_psnr(a, b, mask) == pytest.approx(30)
+  assert pixel_metrics.mean_psnr(a[:2], b[:2]) == pytest.approx(30)
+  assert pixel_metrics.psnr(a[:2], b[:2]) == pytest.approx(22.97, abs=0.01)
+  assert np.isnan(pixel_metrics.mean_psnr(a, b, np.zeros_like(mask)))
+
+
 def test_ssim_against_its_definition(pair):
   """Wang et al. 2004, equation 13, with an 11-pixel Gaussian window."""
   a, b = ((x + 1) / 2 for x in pair)

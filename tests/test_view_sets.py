@@ -199,6 +199,33 @@ def test_data_set_gives_whole_orbits_with_alpha_and_depth(version, tmp_path):
     view_sets.open_set(tmp_path, num_views=99)
 
 
+def write_strip(folder, given, *, count):
+  """All views side by side, named by `count` frames."""
+  fake_assets.write(folder, given, opaque=True)
+  files = sorted(folder.glob("view_*.png"))
+  strip = np.concatenate([np.asarray(Image.open(file)) for file in files], 1)
+  for file in files:
+    file.unlink()
+  Image.fromarray(strip).save(folder / "0.png")
+  content = json.loads((folder / "transforms.json").read_text())
+  frames = (content["frames"] * count)[:count]
+  content["frames"] = [frame | {"file_path": "0.png"} for frame in frames]
+  (folder / "transforms.json").write_text(json.dumps(content))
+
+
+def test_a_strip_that_all_frames_name_is_split(ball, tmp_path):
+  fake_assets.write(tmp_path / "apart", ball, opaque=True)
+  write_strip(tmp_path / "strip", ball, count=4)
+  apart, strip = (asset.read() for asset in view_sets.open_set(tmp_path))
+  np.testing.assert_array_equal(strip.image, apart.image)
+  np.testing.assert_array_equal(
+    strip.camera.camera_to_world, apart.camera.camera_to_world
+  )
+  write_strip(tmp_path / "odd", ball, count=3)
+  with pytest.raises(ValueError, match="odd.*3 frames name 1 pictures"):
+    view_sets.open_set(tmp_path / "odd")[0].read()
+
+
 def test_faults_are_named(ball, tmp_path):
   with pytest.raises(FileNotFoundError, match="absent"):
     view_sets.open_set(tmp_path / "absent")

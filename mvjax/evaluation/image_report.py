@@ -123,7 +123,7 @@ def evaluate(
     }
     for label, assets in sets.items()
   }
-  kept = _Kept(out / "features")
+  kept = networks.Kept(out / "features")
   for network, params in _distance_networks(settings):
     target = kept.features(reference, network, "reference")
     compare = _Comparison(network, target)
@@ -172,24 +172,6 @@ def format_report(content: Mapping[str, Any]) -> str:
       "equal n, and read the kernel distances first.",
     ]
   )
-
-
-class _Kept:
-  """Features, made once for each set and network."""
-
-  def __init__(self, folder: pathlib.Path):
-    self._folder = folder
-
-  def features(
-    self,
-    assets: Sequence[view_sets.Asset],
-    network: networks.Network,
-    label: str,
-  ) -> networks.FeatureSet:
-    name = store.make_key(network.name, network.settings)
-    return networks.extract(
-      assets, network, kept=store.Store(self._folder / name), label=label
-    )
 
 
 class _Comparison:
@@ -276,7 +258,7 @@ def _text(
   settings: Settings,
   sets: Mapping[str, Sequence[view_sets.Asset]],
   *,
-  kept: _Kept,
+  kept: networks.Kept,
 ) -> tuple[dict[str, dict[str, bootstrap.Estimate]], str]:
   """How well views show their texts, and which measure that is."""
   if settings.clip:
@@ -291,22 +273,25 @@ def _text(
     }, f"CLIP of {settings.clip}"
   if not view_sets.is_data_set(settings.reference):
     return {}, "not measured: give --clip, or a data set of renders"
-  references = retrieval.prepare(settings.reference, cache=settings.cache)
-  found, count = {}, len(references.names)
-  for label, assets in sets.items():
-    try:
-      result = retrieval.score(assets, references)
-    except ValueError:  # its prompts have none of the names
-      continue
-    views_each = result["num_views"]
-    found[label] = {
-      f"retrieval {name} of {count}": bootstrap.mean(
-        hits, num_images=views_each
-      )
-      for name, hits in result["hits"].items()
-    }
-  note = "" if found else "; no prompt has one of the names"
-  return found, f"retrieval by {retrieval.features.NAME}, not CLIP{note}"
+  found, notes = {label: {} for label in sets}, []
+  for references in retrieval.prepare(
+    settings.reference, kept, cache=settings.cache
+  ):
+    figure = retrieval.FIGURES[references.kind]
+    count, asked = len(references.words), False
+    for label, assets in sets.items():
+      try:
+        result = retrieval.score(assets, references, kept, label=label)
+      except retrieval.NothingAskedError:
+        continue
+      asked = True
+      found[label] |= {
+        f"{figure} {name} of {count}": estimate
+        for name, estimate in result.sampled.items()
+      }
+    if not asked:
+      notes.append(f"; no prompt has one of the {references.kind}s")
+  return found, f"retrieval by {retrieval.NAME}, not CLIP{''.join(notes)}"
 
 
 def _clip_figures(

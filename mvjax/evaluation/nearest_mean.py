@@ -3,13 +3,16 @@
 A class is represented by the mean of its references; a query retrieves the
 classes in order of cosine similarity. R@k is the share of queries whose right
 class is among the first k, averaged over classes, so that a class with many
-queries weighs no more than another.
+queries weighs no more than another. Its interval is over objects, see
+`bootstrap`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from mvjax.evaluation import bootstrap
 
 CUTOFFS = (1, 5)
 
@@ -20,7 +23,7 @@ class Labelled(NamedTuple):
   Attributes:
     features: [n d] of unit length.
     labels: [n] number of the class.
-    objects: [n] number of the object or sampled asset.
+    objects: [n] number of the object or sampled asset, 0 and up.
   """
 
   features: Float[np.ndarray, "n d"]
@@ -49,33 +52,52 @@ def leave_one_object_out_ranks(
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
   """Ranks of the references themselves, without help from their own object.
 
+  An object may be in several classes; it is left out of all of them.
+
   Returns:
-    Ranks and labels. An object that is alone in its class has nothing to be
-    compared with and is not among them.
+    Ranks, and the places of the ranked views among the references. A view
+    whose class has no other object has nothing to be compared with and is
+    not among them.
   """
   sums = _sums(references, num_classes)
-  ranks, labels = [np.zeros(0, int)], [np.zeros(0, int)]
+  counts = np.bincount(references.labels, minlength=num_classes)
+  ranks, places = [np.zeros(0, int)], [np.zeros(0, int)]
   for number in np.unique(references.objects):
-    own = references.objects == number
+    (own,) = np.nonzero(references.objects == number)
     query = Labelled(*(part[own] for part in references))
-    label = query.labels[0]
-    if np.count_nonzero(references.labels == label) == len(query.labels):
-      continue
-    others = sums.copy()
-    others[label] -= query.features.sum(0)
-    ranks.append(_ranks(query, others))
-    labels.append(query.labels)
-  return np.concatenate(ranks), np.concatenate(labels)
+    left = counts - np.bincount(query.labels, minlength=num_classes)
+    # Rounding must not leave a direction to a class that is empty now.
+    others = (sums - _sums(query, num_classes)) * (left > 0)[:, None]
+    kept = left[query.labels] > 0
+    ranks.append(_ranks(query, others)[kept])
+    places.append(own[kept])
+  return np.concatenate(ranks), np.concatenate(places)
 
 
 def recalls(
-  ranks: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
-) -> dict[str, float]:
-  """R@k of every cutoff, averaged over the classes that occur."""
+  ranks: Int[np.ndarray, " n"],
+  labels: Int[np.ndarray, " n"],
+  objects: Int[np.ndarray, " n"],
+) -> dict[str, bootstrap.Estimate]:
+  """R@k of every cutoff, averaged over the classes that occur.
+
+  Args:
+    ranks: from `retrieval_ranks`.
+    labels: class of each query.
+    objects: its object or asset; these are drawn again for the interval, and
+      a class that was not drawn is not in a draw's average.
+  """
+  _, groups = np.unique(objects, return_inverse=True)
+  members = labels == np.unique(labels)[:, None]
+
+  def recall(weights: np.ndarray, k: int) -> float:
+    each = members * weights[groups]
+    total = each.sum(1)
+    drawn = total > 0
+    return float((each @ (ranks < k))[drawn] @ (1 / total[drawn]) / drawn.sum())
+
   return {
-    f"R@{k}": float(
-      np.mean([np.mean(ranks[labels == c] < k) for c in set(labels.tolist())])
-    )
+    f"R@{k}": bootstrap.estimate(lambda w, k=k: recall(w, k), groups)
     for k in CUTOFFS
   }
 

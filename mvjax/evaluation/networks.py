@@ -8,6 +8,7 @@ published figures.
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -67,19 +68,21 @@ class FeatureSet:
   groups: Int[np.ndarray, " n"]
 
 
-def lite0(cache: str | os.PathLike | None = None) -> Network:
-  """EfficientNet-Lite0 at 224 pixels; fetches the weights."""
+def lite0(
+  cache: str | os.PathLike | None = None, *, size: int = LITE0_SIZE
+) -> Network:
+  """EfficientNet-Lite0 on pictures of `size` pixels; fetches the weights."""
   params = features.load_weights(cache)
 
   def prepare(image: np.ndarray) -> np.ndarray:
-    levels = resize.clean((image + 1) * 127.5, LITE0_SIZE)
+    levels = resize.clean((image + 1) * 127.5, size)
     return (np.clip(levels, 0, 255) - 127) / 128
 
   return Network(
     name="EfficientNet-Lite0",
     frechet="FD-EfficientNet-Lite0",
     kernel="KD-EfficientNet-Lite0",
-    settings=[features.SOURCE.sha256, LITE0_SIZE, "clean"],
+    settings=[features.SOURCE.sha256, size, "clean"],
     prepare=prepare,
     apply=lambda batch: efficientnet.pooled_features(params, batch),
   )
@@ -139,6 +142,22 @@ def clip_vision(model: clip.Clip, *, weights: str) -> Network:
   )
 
 
+class Kept:
+  """Features in a folder, made once for each set and network."""
+
+  def __init__(self, folder: str | os.PathLike):
+    self._folder = pathlib.Path(folder)
+
+  def features(
+    self, assets: Sequence[view_sets.Asset], network: Network, label: str
+  ) -> FeatureSet:
+    """Those of all views of all assets, see `extract`."""
+    name = store.make_key(network.name, network.settings)
+    return extract(
+      assets, network, kept=store.Store(self._folder / name), label=label
+    )
+
+
 def extract(
   assets: Sequence[view_sets.Asset],
   network: Network,
@@ -155,6 +174,9 @@ def extract(
     kept: where features of each asset are kept.
     label: of the progress bar.
     batch_size: pictures at a time.
+
+  Raises:
+    ValueError: pictures are not square; networks would see them squashed.
   """
   keys = [
     store.make_key(asset.digest, network.name, network.settings)
@@ -199,7 +221,15 @@ def _groups_of(
   """Assets with their pictures, as many as fill a batch."""
   part, count = [], 0
   for i in missing:
-    part.append((i, assets[i].read().image))
+    image = assets[i].read().image
+    height, width = image.shape[1:3]
+    if height != width:
+      raise ValueError(
+        f"{assets[i].name}: pictures of {width}x{height} pixels must be "
+        "square; crop or pad them, or, if they are strips of views, name the "
+        "strip in every frame of a transforms.json (see docs/evaluation.md)"
+      )
+    part.append((i, image))
     count += len(part[-1][1])
     if count >= batch_size:
       yield part

