@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 import fake_assets
-import fake_renders
+import fake_features
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -226,16 +226,16 @@ def renders(folders, monkeypatch):
   """A data set of 18 grey names, red and blue balls, in two materials."""
   colours = {"red ball": (230, 25, 25), "blue ball": (25, 25, 230)}
   colours |= {f"thing {i}": (10 * i, 10 * i, 10 * i) for i in range(18)}
-  fake_renders.use(
+  fake_features.use(
     monkeypatch,
     [
-      fake_renders.record(name, i, color=color, material=("red", "grey")[i])
+      fake_features.record(name, i, color=color, material=("red", "grey")[i])
       for name, color in colours.items()
       for i in range(2)
     ],
   )
   monkeypatch.setattr(
-    networks, "lite0", fake_renders.network(lambda x: x.mean((1, 2)) + 1)
+    networks, "lite0", fake_features.network(lambda x: x.mean((1, 2)) + 1)
   )
   (folders / "renders").mkdir()
   (folders / "renders/dataset_info.json").write_text("{}")

@@ -2,7 +2,7 @@
 
 import json
 
-import fake_renders
+import fake_features
 import pytest
 from PIL import Image
 
@@ -12,7 +12,7 @@ COLORS = {"chair": (255, 0, 0), "desk": (0, 255, 0), "glass desk": (0, 0, 255)}
 
 
 def record(name, number):
-  return fake_renders.record(name, number, color=COLORS[name])
+  return fake_features.record(name, number, color=COLORS[name])
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def calls(monkeypatch):
     seen.append(len(batch))
     return batch.mean((1, 2)) + 1
 
-  monkeypatch.setattr(networks, "lite0", fake_renders.network(mean_colour))
+  monkeypatch.setattr(networks, "lite0", fake_features.network(mean_colour))
   return seen
 
 
@@ -33,7 +33,7 @@ def world(monkeypatch, calls):
   """Three names with 3, 2 and 2 objects; an image's feature is its colour."""
   counts = {"chair": 3, "desk": 2, "glass desk": 2}
   records = [record(n, i) for n, count in counts.items() for i in range(count)]
-  fake_renders.use(monkeypatch, records)
+  fake_features.use(monkeypatch, records)
   return records
 
 
@@ -126,10 +126,10 @@ def test_evaluation_counts_what_is_recognised(world, tmp_path):
 def test_materials_are_retrieved_too(monkeypatch, calls, tmp_path):
   """Each object in both materials: what is left out is all of an object."""
   materials = {"stone": (90, 90, 90), "knitted wool": (250, 250, 0)}
-  fake_renders.use(
+  fake_features.use(
     monkeypatch,
     [
-      fake_renders.record(name, i, color=color, material=material)
+      fake_features.record(name, i, color=color, material=material)
       for name in ("chair", "desk")
       for i in range(2)
       for material, color in materials.items()

@@ -7,7 +7,7 @@ import json
 import types
 
 import fake_assets
-import fake_renders
+import fake_features
 import numpy as np
 import pytest
 import reading
@@ -209,15 +209,15 @@ def test_a_data_set_as_reference_adds_retrieval(
   """Figures of both kinds of words arrive in the table's file."""
   names = ["sofa", "chair", *(f"thing {i}" for i in range(18))]
   records = [
-    fake_renders.record(name, i, color=(9 * i, 250 - 9 * i, 0), material=word)
+    fake_features.record(name, i, color=(9 * i, 250 - 9 * i, 0), material=word)
     for i, name in enumerate(names)
     for word in ("leather", "wooden")
   ]
-  fake_renders.use(monkeypatch, records)
+  fake_features.use(monkeypatch, records)
   monkeypatch.setattr(
     networks,
     "lite0",
-    fake_renders.network(lambda x: x.mean((1, 2)) + 1),
+    fake_features.network(lambda x: x.mean((1, 2)) + 1),
   )
   (tmp_path / "renders").mkdir()
   (tmp_path / "renders/dataset_info.json").write_text("{}")
