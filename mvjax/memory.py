@@ -7,12 +7,14 @@ resident memory, Python and compilation included; on Linux it counts from
 
 import contextlib
 import pathlib
+import re
 import resource
 import sys
 
 import jax
 
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
+_STATUS = pathlib.Path("/proc/self/status")
 
 
 def reset_peak() -> None:
@@ -27,5 +29,10 @@ def peak_bytes() -> int:
   found = [int(each.get("peak_bytes_in_use", 0)) for each in stats]
   if any(found):
     return max(found)
+  if _STATUS.is_file():
+    # `getrusage` would know of the parent's peak too, if that was higher.
+    peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
+    if peak:
+      return 1024 * int(peak[1])
   unit = 1 if sys.platform == "darwin" else 1024
   return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

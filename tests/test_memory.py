@@ -5,6 +5,7 @@ import sys
 import types
 
 import jax
+import numpy as np
 import pytest
 
 from mvjax import memory
@@ -45,6 +46,13 @@ memory.reset_peak()
 print(memory.peak_bytes())
 """)
   assert after < before - 300 * MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cannot start anew")
+def test_the_peak_of_a_parent_is_not_a_child_s():
+  held = np.ones(2**30, np.uint8)
+  (own,) = peaks("from mvjax import memory; print(memory.peak_bytes())")
+  assert own < held.nbytes
 
 
 def test_a_device_that_counts_is_asked(monkeypatch):
