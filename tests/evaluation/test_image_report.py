@@ -52,20 +52,11 @@ def calls(monkeypatch):
   """Pictures that the stand-in network was run on."""
   seen = []
 
-  def stand_in(cache):
-    def apply(batch):
-      seen.append(len(batch))
-      return batch.mean((1, 2))
+  def apply(batch):
+    seen.append(len(batch))
+    return batch.mean((1, 2))
 
-    return networks.Network(
-      name="mean colour",
-      frechet="FD-mean",
-      kernel="KD-mean",
-      settings=1,
-      prepare=lambda image: image,
-      apply=apply,
-    )
-
+  stand_in = fake_features.network(apply)
   monkeypatch.setitem(image_report.PACKAGED, "lite0", stand_in)
   return seen
 

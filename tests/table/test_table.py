@@ -33,16 +33,9 @@ def stand_ins():
     pictures.append(len(batch))
     return batch.mean((1, 2))
 
-  network = networks.Network(
-    name="mean colour",
-    frechet="FD-mean",
-    kernel="KD-mean",
-    settings=1,
-    prepare=lambda image: image,
-    apply=mean_colour,
-  )
+  network = fake_features.network(mean_colour)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(image_report.PACKAGED, "lite0", lambda cache: network)
+    patch.setitem(image_report.PACKAGED, "lite0", network)
     patch.setattr(refit, "of_field", lambda settings: stand_in.refit)
     patch.setattr(epipolar_matches, "tsed", lambda given: {"tsed": 0.4})
     yield types.SimpleNamespace(refit=stand_in, pictures=pictures)
