@@ -83,6 +83,7 @@ _NO_ARTICLE = frozenset(
     "headphones",
     "keys",
     "kitchen tools",
+    "logs",
     "milk",
     "oil servers",
     "orchids",
@@ -103,9 +104,14 @@ _NO_ARTICLE = frozenset(
     "wood logs",
   }
 )
-# Names that already tell a colour, which must not be contradicted.
+# Names that already tell a colour or a substance, which must not be
+# contradicted.
 _COLOR_WORDS = frozenset(
   "red orange yellow green blue purple pink brown black white gray".split()
+)
+SUBSTANCES = frozenset(
+  "alder burlap concrete glass iron plastic rattan stone teak wood "
+  "wooden".split()
 )
 # Words that sound a vowel differently from how they are spelt.
 _CONSONANT_SOUND = ("uni", "uri", "use", "uten", "euro", "one")
@@ -163,17 +169,26 @@ def original(thing: objects.Object, color: str | None) -> tuple[str, ...]:
   return tuple(dict.fromkeys(captions))
 
 
+def bare_noun(thing: objects.Object) -> str:
+  """What the object is called in captions that name another material.
+
+  Colours and substances at the head of the name give way ("Black table",
+  "Wooden table" in white marble: "table"); people become statues. Objects with
+  one such noun are told apart by no text, so that pairs of a noun and a
+  material are what is held out.
+  """
+  first, *others = noun(thing).split()
+  while others and first in _COLOR_WORDS | SUBSTANCES:
+    first, *others = others
+  name = " ".join([first, *others])
+  return f"statue of {with_article(name)}" if is_person(thing) else name
+
+
 def in_material(
   thing: objects.Object, *, material: str, color: str
 ) -> tuple[str, ...]:
-  """Captions of an object whose main parts have a material of `materials`.
-
-  A colour word in the name gives way ("Black table" in white marble); people
-  become statues.
-  """
-  name = " ".join(w for w in noun(thing).split() if w not in _COLOR_WORDS)
-  if is_person(thing):
-    name = f"statue of {with_article(name)}"
+  """Captions of an object whose main parts have a material of `materials`."""
+  name = bare_noun(thing)
   substance = f"{color} {material}"
   return (
     _phrase(name, substance),

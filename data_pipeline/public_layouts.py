@@ -241,6 +241,7 @@ def _assemble(
   return rendered_object.RenderedObject(
     uid=folder.name,
     name=description.name,
+    noun=description.name,
     category=description.category,
     camera_to_world=cameras[kept].astype(np.float32),
     intrinsics=intrinsics[kept].astype(np.float32),

@@ -5,7 +5,7 @@ in every pixel's geometry. Light is fixed to the world (an ambient term and two
 lamps, both sides of a surface lit alike, no highlights or shadows): a surface
 point has the same colour in every view. An object's folder holds
 
-  meta.json   uid, name, ..., views, looks; `tile_columns`, `image_size`
+  meta.json   uid, name, noun, ..., views, looks; `tile_columns`, `image_size`
   *.png       one per look: RGBA, straight alpha, views in row-major tiles
   depth.png   16 bit, same tiles: z-depth times 8192, 0 where nothing is hit
 """
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from data_pipeline import (
+  captions,
   looks,
   materials,
   meshes,
@@ -139,6 +140,7 @@ def render_object(
     pixels.tile(depths).save(partial / "depth.png", compress_level=_PNG_LEVEL)
     meta = {
       **{field: getattr(thing, field) for field in _DESCRIPTION},
+      "noun": captions.bare_noun(thing),
       "image_size": settings.image_size,
       "tile_columns": pixels.columns(len(views)),
       "views": _view_entries(groups, cameras),

@@ -43,6 +43,8 @@ class RenderedObject:
   Attributes:
     uid: unique in a data set.
     name: what the object is called; objects may share a name.
+    noun: what captions in another material call it, see `captions.bare_noun`;
+      objects of several names may share it.
     category: may be empty.
     group: views with the same number belong together (an orbit, a cluster).
     looks: at least one.
@@ -53,6 +55,7 @@ class RenderedObject:
 
   uid: str
   name: str
+  noun: str
   category: str
   camera_to_world: Float[np.ndarray, "v 4 4"]
   intrinsics: Float[np.ndarray, "v 3 3"]
@@ -88,7 +91,9 @@ def read_render_folder(folder: pathlib.Path) -> RenderedObject:
     lenses = np.array([view["intrinsics"] for view in views], np.float32)
     group = np.array([view["group"] for view in views], np.int32)
     tiles = (len(views), meta["tile_columns"], meta["image_size"])
-    identity = {key: meta[key] or "" for key in ("uid", "name", "category")}
+    identity = {
+      key: meta[key] or "" for key in ("uid", "name", "noun", "category")
+    }
   except (KeyError, json.JSONDecodeError) as error:
     raise ValueError(
       f"{path}: not a render folder's metadata ({error!r}); "

@@ -32,8 +32,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   records without reading them.
 
   Splits: `train` and, if any of the objects is in `held_out` (uids),
-  `held_out_objects`. Pairs (name, material) are held out by hash, for every
-  object of the name.
+  `held_out_objects`. Pairs (noun, material) are held out by hash, for every
+  object of the noun.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -96,6 +96,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           {
             "uid": item.uid,
             "name": item.name,
+            "noun": item.noun,
             "category": item.category,
             "look": look.look,
             "material": look.material or "",
@@ -133,6 +134,8 @@ def record_features() -> dict[str, Any]:
   return {
     "uid": features.Text(),
     "name": features.Text(),
+    # With the material, what a text can tell and what is held out.
+    "noun": features.Text(),
     "category": features.Text(),
     "look": features.Text(),
     # Empty where the look has no material word.
@@ -151,7 +154,7 @@ def _pair_flags(
   item: rendered_object.RenderedObject, look: rendered_object.Look
 ) -> dict[str, bool]:
   """A pair that is not held out is seen by the 2D model, of course."""
-  pair = splits.pair(item.name, look.material)
+  pair = splits.pair(item.noun, look.material)
   held_out = splits.held_out_pair(pair)
   seen = not held_out or splits.seen_by_image_model(pair)
   return {"held_out_pair": held_out, "seen_by_image_model": seen}

@@ -1,6 +1,6 @@
 """Who is kept from whom: decided by hashes of names, never by order.
 
-A text test needs a pair (name, material) that a model has not seen; a
+A text test needs a pair (noun, material) that a model has not seen; a
 geometry test needs an object that it has not seen. Objects are held out
 only where another object of the same name stays in training.
 """
@@ -13,7 +13,7 @@ OBJECTS_PER_HELD_OUT = 5
 """One object in five of a name is held out, and at least one."""
 
 PAIRS_PER_HELD_OUT = 8
-"""One pair (name, material) in eight is held out."""
+"""One pair (noun, material) in eight is held out."""
 
 
 def held_out_objects(named: Iterable[tuple[str, str]]) -> frozenset[str]:
@@ -27,7 +27,7 @@ def held_out_objects(named: Iterable[tuple[str, str]]) -> frozenset[str]:
   """
   by_name = collections.defaultdict(list)
   for uid, name in named:
-    by_name[pair(name, None)].append(uid)
+    by_name[name.strip().casefold()].append(uid)
   chosen = []
   for uids in by_name.values():
     count = max(1, len(uids) // OBJECTS_PER_HELD_OUT) if len(uids) > 1 else 0
@@ -35,13 +35,14 @@ def held_out_objects(named: Iterable[tuple[str, str]]) -> frozenset[str]:
   return frozenset(chosen)
 
 
-def pair(name: str, material: str | None) -> tuple[str, str]:
+def pair(noun: str, material: str | None) -> tuple[str, str]:
   """What a text can name, and what is therefore held out as one.
 
-  Every object of a name has the same pair: were one leather sofa held out
-  and another shown, the text "a leather sofa" would not be new.
+  Every object of a noun has the same pair: were one leather sofa held out
+  and another shown, the text "a leather sofa" would not be new. So the noun is
+  that of the captions, where a black table is a table too.
   """
-  return name.strip().casefold(), material or ""
+  return noun.strip().casefold(), material or ""
 
 
 def held_out_pair(pair: tuple[str, str]) -> bool:

@@ -11,14 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipeline import loader, materials
+from data_pipeline import captions, loader
 from data_pipeline.renders import splits
 from mvjax import atomic
 
-# A name that tells a substance contradicts a material: "plastic wooden table".
-_SUBSTANCES = {"wooden", "glass", "burlap", "snow"} | {
-  word for name in materials.MATERIALS for word in name.split()
-}
+# By whether the 2D model saw a pair.
+_KINDS = {True: "that the 2D model saw", False: "that neither model saw"}
 
 
 def held_out_prompts(
@@ -27,10 +25,9 @@ def held_out_prompts(
   per_kind: int = 50,
   out: str | os.PathLike | None = None,
 ) -> dict[str, list[str]]:
-  """One caption of each held-out pair, names with many objects first.
+  """One caption of each held-out pair, nouns with many objects first.
 
-  A pair is left out where objects of another name have the same captions and
-  were not held out.
+  Nouns that tell a substance ("beer glass") are left out.
 
   Args:
     dataset: data set of renders.
@@ -41,33 +38,22 @@ def held_out_prompts(
     Prompts by kind: 'that the 2D model saw', 'that neither model saw'.
   """
   objects = collections.defaultdict(set)
-  # From what captions say after the colour to who saw it: a model's name.
-  seen = collections.defaultdict(set)
-  pairs = {}
+  # Once each, whatever the colours of objects with one pair.
+  found = {kind: {} for kind in _KINDS.values()}
   for record in _records(dataset):
-    name, material = record["name"].decode(), record["material"].decode()
-    caption = record["captions"][0].decode()
-    text = caption[max(0, caption.find(material)) :]
-    objects[splits.pair(name, None)].add(record["uid"])
-    if not record["held_out_pair"]:
-      seen[text].add("multi-view")
-    if record["seen_by_image_model"]:
-      seen[text].add("2D")
-    if record["held_out_pair"] and not _names_substance(name):
-      pairs.setdefault(splits.pair(name, material), (caption, text))
-  order = sorted(
-    pairs, key=lambda pair: (-len(objects[splits.pair(pair[0], None)]), pair)
-  )
-  kinds = {"that the 2D model saw": {"2D"}, "that neither model saw": set()}
-  # Once each, whatever the names and colours of objects with one text.
-  captions = {}
-  for caption, text in map(pairs.__getitem__, order):
-    captions.setdefault(text, caption)
+    noun, material = record["noun"].decode(), record["material"].decode()
+    objects[splits.pair(noun, None)].add(record["uid"])
+    if record["held_out_pair"] and captions.SUBSTANCES.isdisjoint(noun.split()):
+      kind = _KINDS[bool(record["seen_by_image_model"])]
+      caption = record["captions"][0].decode()
+      found[kind].setdefault(splits.pair(noun, material), caption)
+
+  def rank(pair: tuple[str, str]) -> tuple[int, tuple[str, str]]:
+    return -len(objects[splits.pair(pair[0], None)]), pair
+
   prompts = {
-    kind: [caption for text, caption in captions.items() if seen[text] == who][
-      :per_kind
-    ]
-    for kind, who in kinds.items()
+    kind: [pairs[pair] for pair in sorted(pairs, key=rank)[:per_kind]]
+    for kind, pairs in found.items()
   }
   if out:
     atomic.write_text(out, _format(prompts, per_kind))
@@ -86,10 +72,6 @@ def _records(dataset: str | os.PathLike) -> Iterator[Mapping[str, Any]]:
         batch_size=1,
       )
     )
-
-
-def _names_substance(name: str) -> bool:
-  return not _SUBSTANCES.isdisjoint(name.casefold().split())
 
 
 def _format(prompts: Mapping[str, list[str]], per_kind: int) -> str:

@@ -70,6 +70,7 @@ def write(root: pathlib.Path, names: tuple[str, ...] = NAMES) -> pathlib.Path:
     meta = {
       "uid": f"object_{o}",
       "name": name,
+      "noun": name.lower(),
       "category": "Furniture",
       "tags": [],
       "creator": "nobody",

@@ -60,6 +60,25 @@ def test_a_colour_in_the_name_is_never_contradicted():
   assert texts[0] == "a white marble table"
 
 
+@pytest.mark.parametrize(
+  ("name", "noun"),
+  [
+    ("Black table", "table"),
+    ("Wooden teak table", "table"),
+    ("Stone lantern", "lantern"),
+    ("Beer glass", "beer glass"),
+    ("Glass", "glass"),
+    ("Clear sofa", "sofa"),
+    ("Male", "statue of a man"),
+  ],
+)
+def test_objects_that_a_text_cannot_tell_apart_share_a_noun(name, noun):
+  thing = _object(name, tags=("Human",) if name == "Male" else ())
+  assert captions.bare_noun(thing) == noun
+  texts = captions.in_material(thing, material="denim", color="blue")
+  assert texts[0] == f"a blue denim {noun}"
+
+
 def test_people_have_no_colour_and_become_statues():
   woman = _object("Sitting female", tags=("Human", "People"))
   assert captions.original(woman, "black") == ("a woman sitting",)

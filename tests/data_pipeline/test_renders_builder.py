@@ -102,7 +102,7 @@ def test_a_pair_is_held_out_of_every_object_of_that_name(built):
   builder = tfds.builder_from_directory(folder)
   for split in ("train", "held_out_objects"):
     for record in builder.as_data_source(split):
-      pair = splits.pair(record["name"].decode(), record["material"].decode())
+      pair = splits.pair(record["noun"].decode(), record["material"].decode())
       held_out = pair in fake_renders.HELD_OUT_PAIRS
       assert record["held_out_pair"] == held_out
       assert record["seen_by_image_model"] == (pair != ("lamp", "wood"))
