@@ -79,9 +79,10 @@ def view_word(camera_to_world: Float[np.ndarray, "4 4"]) -> str:
   """'front', 'side' or 'back', by the azimuth of the camera.
 
   Objects look along +x; each word covers a quarter of the circle (side: the
-  two quarters to the left and right).
+  two quarters to the left and right). The diagonals are front and back,
+  whichever way they were rounded.
   """
   x, y = camera_to_world[:2, 3]
-  if abs(y) > abs(x):
+  if abs(y) > (1 + 1e-4) * abs(x):
     return "side"
   return "front" if x > 0 else "back"

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import launch
+from mvjax import compilation
 from mvjax.commands import flags
 
 COMMANDS = (
@@ -92,6 +93,35 @@ def test_a_wrong_table_is_one_line_and_exit_code_2(
   for word in words:
     assert word in line
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["--prompt= "], ["prompt=' '", "is empty"]),
+    ([], ["neither given", "--prompts=FILE"]),
+    (["--prompt=a sofa", "--views=0"], ["views=0", "at least 1"]),
+    (["--prompt=a sofa", "--lambda_schedule=best"], ["best", "paper"]),
+    (["--prompt=a sofa", "--score=3d"], ["3d", "consistency"]),
+    (["--prompt=a sofa", "--multiview=no/such/model"], ["no/such/model"]),
+    (["--prompt=a sofa", "--cameras=no.json"], ["cameras=no.json"]),
+    (["--prompt=a sofa", "--cameras=a", "--views=3"], ["views=3", "leave out"]),
+    (["--prompts=no/such/file"], ["no/such/file"]),
+  ],
+  ids=str,
+)
+def test_a_wrong_sampling_request_is_one_line_before_anything_compiles(
+  arguments, words, run, capsys, tmp_path
+):
+  sample = "sample", "--config=configs/nano.py", f"--out={tmp_path}/out"
+  with compilation.timed() as stopwatch:
+    assert run(*sample, *arguments) == 2
+  assert not stopwatch.compiling
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  for word in words:
+    assert word in line
+  assert not list(tmp_path.glob("out/*"))
 
 
 def test_overrides_reach_the_config(monkeypatch):

@@ -18,6 +18,8 @@ from mvjax.weights import hub
 DTYPES = ("float32", "bfloat16", "float16")
 PROVIDERS = ("mvjax", "diffusers")
 RESOLUTIONS = ("native", "bridge")
+# What a cameras file replaces.
+_ORBIT = ("views", "elevation", "azimuth", "distance", "field_of_view")
 # Stands for the prompt in a template.
 _PLACE = "{prompt}"
 
@@ -141,7 +143,7 @@ def make_request(
 
   Raises:
     ValueError: unknown field, a file that cannot be read, no or two sources
-      of prompts.
+      of prompts, a cameras file and an orbit.
   """
   given = {key: value for key, value in flags.items() if value is not None}
   sources = [key for key in ("prompt", "prompts") if key in given]
@@ -149,6 +151,12 @@ def make_request(
     raise ValueError(
       f"{' and '.join(sources) or 'neither'} given: pass either "
       '--prompt="a text" or --prompts=FILE'
+    )
+  orbit = [f"{name}={given[name]}" for name in _ORBIT if name in given]
+  if orbit and "cameras" in given:
+    raise ValueError(
+      f"{', '.join(orbit)}: cameras={given['cameras']} has all cameras; leave "
+      "out one or the other"
     )
   text = given.pop("prompt", None)
   path = given.pop("prompts", None)

@@ -64,7 +64,7 @@ def read(path: str | os.PathLike) -> geometry.Camera:
     geometry.check_camera(camera)
   except KeyError as error:
     raise ValueError(f"cameras={path}: a view lacks {error}") from error
-  except (AttributeError, TypeError, ValueError) as error:
+  except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
     raise ValueError(f"cameras={path}: {error}") from error
   return camera
 

@@ -103,7 +103,7 @@ def image_model(
     text_encoder=encoder,
     tokenizer=tokens,
     schedule=diffusion.NoiseSchedule.from_config(config.schedule.to_dict()),
-    scaling_factor=_scaling_factor(config),
+    scaling_factor=scaling_factor(config),
     latent_size=config.data.image_size // factor,
     params=None,
   )
@@ -219,8 +219,11 @@ def _check_prediction(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def _scaling_factor(config: ml_collections.ConfigDict) -> float:
-  """What latents are multiplied by; folders of SD 1.x do not say it."""
+def scaling_factor(config: ml_collections.ConfigDict) -> float:
+  """What the latents of the autoencoder in `train.init_from` are multiplied by.
+
+  Folders of SD 1.x do not say it.
+  """
   found = {}
   if config.train.init_from:
     found = folders.read_config(config.train.init_from, "vae")

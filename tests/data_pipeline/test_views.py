@@ -53,7 +53,9 @@ def test_a_single_view_is_any_view_and_views_never_repeat():
 @pytest.mark.parametrize(
   "azimuth, word",
   [(0, "front"), (40, "front"), (-40, "front"), (50, "side"), (-90, "side")]
-  + [(130, "side"), (140, "back"), (180, "back"), (220, "back")],
+  + [(130, "side"), (140, "back"), (180, "back"), (220, "back")]
+  # The diagonals of a rig of eight, all alike.
+  + [(45, "front"), (135, "back"), (225, "back"), (315, "front")],
 )
 def test_view_words(azimuth, word):
   camera = geometry.orbit(

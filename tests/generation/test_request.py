@@ -74,6 +74,15 @@ def test_flags_override_the_config(model_folders):
   assert request.seeds == (7,)
 
 
+def test_a_cameras_file_and_an_orbit_are_not_both_given(model_folders):
+  flags = {"prompt": "a sofa", "out": "out", "cameras": "rig.json"}
+  assert requests.make_request(model_folders, flags).cameras == "rig.json"
+  # An orbit in the config is only a default.
+  requests.make_request({**model_folders, "views": 8}, flags)
+  with pytest.raises(ValueError, match=r"views=6, azimuth=0.0: cameras=rig"):
+    requests.make_request(model_folders, {**flags, "views": 6, "azimuth": 0.0})
+
+
 def test_each_model_is_told_its_own_words(good):
   request = dataclasses.replace(
     good, multiview_template="{prompt}, 3d asset", image_template="[x] {prompt}"

@@ -115,6 +115,14 @@ SINGULAR = np.diag([1.0, 1.0, 0.0, 1.0]).tolist()
       {"camera_angle_x": 0.7, "frames": [{"transform_matrix": [[1, 2]]}]},
       "transform_matrix: expected 4 rows",
     ),
+    (
+      {"camera_angle_x": 0, "frames": [{"transform_matrix": SINGULAR}]},
+      "zero",
+    ),
+    (
+      {"fl_x": 9, "w": 0, "frames": [{"transform_matrix": SINGULAR}]},
+      "zero",
+    ),
     ({"frames": []}, 'no "views"'),
     ([1, 2], "cameras="),
   ],

@@ -168,6 +168,25 @@ def test_gradients_are_finite_with_points_behind_cameras():
     assert np.isfinite(leaf).all()
 
 
+def _inside_ball(cameras, view, pixel, share, size):
+  """The point at a share of the way that a pixel's ray has in the unit ball."""
+  pose, lens = (np.float64(x[0, view]) for x in jax.tree.leaves(cameras))
+  row, column = pixel
+  homogeneous = [(column + 0.5) / size[1], (row + 0.5) / size[0], 1.0]
+  direction = pose[:3, :3] @ np.linalg.inv(lens) @ homogeneous
+  direction /= np.linalg.norm(direction)
+  middle = -pose[:3, 3] @ direction
+  half = math.sqrt(middle**2 + 1 - pose[:3, 3] @ pose[:3, 3])
+  return pose[:3, 3] + (middle + (2 * share - 1) * half) * direction
+
+
+def _pinhole(cameras, view, place, size):
+  """Where a view sees a point, in its map's pixels (centres whole)."""
+  pose, lens = (np.float64(x[0, view]) for x in jax.tree.leaves(cameras))
+  x, y, z = lens @ pose[:3, :3].T @ (place - pose[:3, 3])
+  return x / z * size[1] - 0.5, y / z * size[0] - 0.5
+
+
 def test_a_point_in_space_is_found_at_its_depth():
   """One feature where every view sees the point, noise everywhere else.
 
@@ -175,7 +194,8 @@ def test_a_point_in_space_is_found_at_its_depth():
   first is softened: the own view agrees with itself at any depth.
   """
   size, views, points, channels = (16, 16), 4, 8, 32
-  level = _features(_cameras(1, views), size=size, points=points).levels[size]
+  cameras = _cameras(1, views)
+  level = _features(cameras, size=size, points=points).levels[size]
   noise = _normal(1, views, *size, channels, seed=3)
   identity = jnp.eye(channels)[:, None, :]
   kernels = epipolar.Kernels(
@@ -203,11 +223,17 @@ def test_a_point_in_space_is_found_at_its_depth():
     return view_weights[:, :, :, :, 0], weights[:, :, :, 0]
 
   feature = _normal(channels, seed=4)
+  # Pixels off the centre, in different rows and columns.
   for view, pixel, point in ((0, 100, 2), (1, 150, 5), (3, 121, 4)):
+    share = (point + 0.5) / points
+    place = _inside_ball(cameras, view, divmod(pixel, size[1]), share, size)
     maps = noise
     for other in range(views):
-      x, y = np.asarray(level.positions[0, view, pixel, point, other])
+      x, y = _pinhole(cameras, other, place, size)
       assert level.visible[0, view, pixel, point, other]
+      np.testing.assert_allclose(
+        level.positions[0, view, pixel, point, other], [x, y], atol=1e-3
+      )
       for row in {math.floor(y), math.ceil(y)}:
         for column in {math.floor(x), math.ceil(x)}:
           maps = maps.at[0, other, row, column].set(feature)

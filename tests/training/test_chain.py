@@ -134,6 +134,46 @@ def test_decoder_alone_is_trained_on_request(folders, tmp_path):
   task = make_task(config, tmp_path)
   assert set(task.params) == {"decoder", "post_quant_conv"}
   assert set(task.frozen) == {"encoder", "quant_conv"}
+  # Its latents stay those that other models were trained on.
+  new = tmp_path / "new"
+  task.write(task.params, task.frozen, new, dtype=np.float32, batches=iter(()))
+  old, written = (
+    json.loads((home / "vae/config.json").read_text())["scaling_factor"]
+    for home in (folders["vae"], new)
+  )
+  assert written == old
+
+
+def test_views_that_are_cut_off_are_trained_as_single_views(folders, tmp_path):
+  """With view_dropout=1 a batch's loss is that of its views one by one."""
+  config = small.config(
+    "multiview", init_from=str(folders["multiview"]), view_dropout=1.0
+  )
+  task = make_task(config, tmp_path)
+  batch = task.prepare(next(loop.open_streams(config)["main"].start(0)))
+  rng = np.random.default_rng(0)
+  # Blocks that do something: some of their layers start at zero.
+  params = jax.tree.map(
+    lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), task.params
+  )
+  drawn = task.losses["main"].draw(jax.random.key(0), batch)
+  views = batch["image"].shape[1]
+  value = jax.jit(task.losses["main"].value)
+
+  def one_view(number):
+    """Arrays of views, of examples alone, and of the cameras' two kinds."""
+
+    def pick(x):
+      has_views = x.ndim > 1 and x.shape[1] == views
+      return x[:, number : number + 1] if has_views else x
+
+    return jax.tree.map(pick, (batch, drawn))
+
+  whole = value(params, batch, drawn, task.frozen)[0]
+  single = [value(params, *one_view(i), task.frozen)[0] for i in range(views)]
+  assert float(whole) == pytest.approx(float(np.mean(single)), rel=1e-5)
+  seen = drawn | {"cut": ~drawn["cut"]}
+  assert abs(value(params, batch, seen, task.frozen)[0] - whole) > 1e-4
 
 
 def test_plain_image_batches_leave_the_epipolar_blocks_alone(folders, tmp_path):

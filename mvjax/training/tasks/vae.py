@@ -75,11 +75,16 @@ def make(config: ml_collections.ConfigDict) -> task.Task:
     encode = jax.jit(
       lambda images: module.apply(variables, images, method="encode")
     )
-    moments = [encode(prepare(batch)["image"]) for batch in batches]
+    if config.train.freeze_encoder:
+      # The models that were trained on its latents still fit.
+      scale = components.scaling_factor(config)
+    else:
+      moments = [encode(prepare(batch)["image"]) for batch in batches]
+      scale = scaling_factor(moments)
     content = configs.vae_config(
       module,
       sample_size=config.data.image_size,
-      scaling_factor=scaling_factor(moments),
+      scaling_factor=scale,
     )
     folders.write_component(
       folder, "vae", config=content, params=variables["params"], dtype=dtype
