@@ -82,10 +82,10 @@ def training(config: ml_collections.ConfigDict) -> None:
     num_views=4,
     image_size=256,
     threads=16,
-    prefetch=8,
+    prefetch=16,
   )
   config.image_data.update(
-    path="data/images", looks=("full",), image_size=256, threads=16, prefetch=8
+    path="data/images", looks=("full",), image_size=256, threads=16, prefetch=16
   )
   config.optimizer.update(learning_rate=1e-4, warmup_steps=1000)
   # New layers at the peak rate, those that SD has trained below it.
