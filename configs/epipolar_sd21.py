@@ -4,6 +4,7 @@
     --out=models/sd21
   python launch.py train --config=configs/epipolar_sd21.py:v5e-256 \
     --workdir=runs/sd21 --config.data.path=DATA \
+    --config.image_data.path=IMAGES \
     --config.train.checkpoint_dir=gs://BUCKET/sd21
 
 Four views at 256 px (32x32 latents), all parameters trained from SD's, the
