@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -148,6 +149,59 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
       again.save(2, state_of(2), record={"step": 2})
       assert capsys.readouterr().out == ""
     assert not checkpoint.damage(epath.Path(folder / "2"))
+
+
+def test_files_are_listed_before_the_next_checkpoint(tmp_path):
+  """A process that is killed meanwhile leaves a listing behind."""
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, state_of(1), record={})
+    end = time.monotonic() + 120
+    while not (tmp_path / "1" / checkpoint.LISTING).exists():
+      assert time.monotonic() < end
+      time.sleep(0.01)
+    assert not checkpoint.damage(epath.Path(tmp_path / "1"))
+
+
+def unlisted(written, folder):
+  """As a process leaves it that is killed before it lists the files of 2."""
+  shutil.copytree(written, folder)
+  (folder / "2" / checkpoint.LISTING).unlink()
+  return folder
+
+
+def test_an_unlisted_checkpoint_is_read_once_and_used(
+  written, tmp_path, capsys
+):
+  folder = unlisted(written, tmp_path / "checkpoints")
+  for writes, reads in ((False, True), (True, True), (True, False)):
+    with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
+      assert found.latest == 2
+      loaded = found.load(state_of(0))
+    np.testing.assert_array_equal(loaded["w"], state_of(2)["w"])
+    assert ("are read to check" in capsys.readouterr().out) == reads
+
+
+def test_an_unlisted_and_damaged_checkpoint_is_passed_over(
+  written, tmp_path, capsys
+):
+  """Whichever file it is, or nothing that matters is lost."""
+  passed_over = set()
+  for index, name in enumerate(files_of(written)):
+    if name == checkpoint.LISTING:
+      continue
+    folder = unlisted(written, tmp_path / str(index) / "checkpoints")
+    path = folder / "2" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with checkpoint.Checkpoints(folder, keep=2) as found:
+      step = found.latest
+      loaded = found.load(state_of(0))
+      assert found.record() == {"step": step}
+    np.testing.assert_array_equal(loaded["w"], state_of(step)["w"])
+    message = f"checkpoint 2 in {folder} is damaged: "
+    assert (message in capsys.readouterr().out) == (step == 1)
+    if step == 1:
+      passed_over.add(path.name if path.parent.name != "d" else "d")
+  assert {"d", "manifest.ocdbt", "_METADATA"} <= passed_over
 
 
 def test_a_half_written_checkpoint_does_not_count(written, tmp_path):
