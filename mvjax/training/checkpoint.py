@@ -372,6 +372,7 @@ def check_resumable(
   *,
   config: Mapping[str, Any],
   fingerprint: Mapping[str, Any],
+  weights: Mapping[str, str],
 ) -> None:
   """Checks that a run may go on from a checkpoint.
 
@@ -379,6 +380,7 @@ def check_resumable(
     record: What the checkpoint says, its config made whole by `complete`.
     config: The config of the new process.
     fingerprint: The data of the new process.
+    weights: What `train.init_from` holds now, see `record.weights_of`.
 
   Raises:
     ValueError: Listing every field that differs and matters.
@@ -386,10 +388,14 @@ def check_resumable(
   free = set(FREE_FIELDS)
   if config["optimizer"]["schedule"] == "constant":
     free.add("train.steps")
+  # Older versions wrote down where the weights were, not which.
+  if "weights" in record:
+    free.add("train.init_from")
   differing = _differences(
     _trained(record["config"]), _trained(config), free=free
   )
   differing += _differences(record["data"], fingerprint, prefix="data: ")
+  differing += _other_weights(record, weights)
   if differing:
     raise ValueError(
       "cannot resume: the checkpoint in the workdir was made with "
@@ -397,6 +403,35 @@ def check_resumable(
       + ". Restore these values, or start in a new workdir with "
       "--config.train.init_from=FOLDER"
     )
+
+
+def check_weights(
+  record: Mapping[str, Any], weights: Mapping[str, str]
+) -> None:
+  """Checks that what a run did not train is what it began with.
+
+  Args:
+    record: What the checkpoint says.
+    weights: What `train.init_from` holds now, see `record.weights_of`.
+
+  Raises:
+    ValueError: Naming the components that differ.
+  """
+  if differing := _other_weights(record, weights):
+    raise ValueError(
+      f"train.init_from={record['config']['train']['init_from']}: the run in "
+      f"the workdir began with {'; '.join(differing)}. Restore that folder"
+    )
+
+
+def _other_weights(
+  record: Mapping[str, Any], weights: Mapping[str, str]
+) -> list[str]:
+  """Components that differ; records of older versions have none."""
+  known = record.get("weights")
+  if known is None:
+    return []
+  return _differences(known, weights, prefix="train.init_from/")
 
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def train(
   held_out = _open_held_out(config) if config.train.validation_every else None
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
   processes.check_alike("data", json.dumps(fingerprint, sort_keys=True))
+  weights = record.weights_of(config.train.init_from)
+  processes.check_alike(
+    f"train.init_from={config.train.init_from}",
+    json.dumps(weights, sort_keys=True),
+  )
   checkpoints = checkpoint.Checkpoints(
     record.checkpoint_folder(workdir, config),
     keep=config.train.keep,
@@ -83,7 +88,9 @@ def train(
   )
   # A signal must not break off the last checkpoint either.
   with stopping.Stopping(config.train) as stop, checkpoints:
-    journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
+    journal = record.Journal(
+      config, fingerprint, weights=weights, checkpoints=checkpoints
+    )
     task = registry.make(config, workdir=workdir, stream=streams["main"])
     run = program.Run(config, task, mesh=mesh)
     train_state = run.restore(checkpoints)

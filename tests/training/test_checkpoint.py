@@ -35,9 +35,12 @@ def described(config):
   }
 
 
-def check(before, config, data):
+def check(before, config, data, weights=None):
   checkpoint.check_resumable(
-    before, config=record.as_json(config), fingerprint={"main": data}
+    before,
+    config=record.as_json(config),
+    fingerprint={"main": data},
+    weights=weights or {},
   )
 
 
@@ -53,6 +56,33 @@ def test_every_differing_field_is_listed():
   for name in ("learning_rate=0.001 (now 0.5)", "latent_channels", "records=5"):
     assert name in str(error.value)
   assert "max_minutes" not in str(error.value)
+
+
+def test_weights_may_move_and_may_not_change():
+  config = small.config("vae", init_from="here")
+  before = described(config) | {"weights": {"vae": "1", "unet": "2"}}
+  config.train.init_from = "there"
+  data = before["data"]["main"]
+  check(before, config, data, {"vae": "1", "unet": "2"})
+  for weights, name in (
+    ({"vae": "1", "unet": "3"}, "train.init_from/unet='2' .now '3'"),
+    ({"vae": "1"}, "train.init_from/unet='2' .now None"),
+  ):
+    with pytest.raises(ValueError, match=name):
+      check(before, config, data, weights)
+    with pytest.raises(ValueError, match=f"init_from=here: .* {name}"):
+      checkpoint.check_weights(before, weights)
+
+
+def test_old_records_know_only_where_the_weights_were():
+  config = small.config("vae", init_from="here")
+  before = described(config)
+  data = before["data"]["main"]
+  check(before, config, data, {"vae": "1"})
+  checkpoint.check_weights(before, {"vae": "1"})
+  config.train.init_from = "there"
+  with pytest.raises(ValueError, match="train.init_from='here'"):
+    check(before, config, data, {"vae": "1"})
 
 
 def test_a_constant_rate_may_run_longer_and_a_cosine_may_not():
@@ -88,7 +118,9 @@ def test_a_field_that_an_old_run_did_not_know_had_its_default():
   def check(**adam):
     new = config | {"optimizer": config["optimizer"] | adam}
     new["epipolar"] = old["epipolar"]
-    checkpoint.check_resumable(described, config=new, fingerprint={})
+    checkpoint.check_resumable(
+      described, config=new, fingerprint={}, weights={}
+    )
 
   check()
   with pytest.raises(ValueError, match="optimizer.b1=0.9 .now 0.5"):

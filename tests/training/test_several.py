@@ -170,6 +170,7 @@ def test_a_missing_process_is_reported_in_one_line(tmp_path):
   "event, message",
   [
     ("seeded", "config: that of process 1 is not that of process 0"),
+    ("other", "train.init_from=: that of process 1 is not that of process 0"),
     ("apart", "process 1 does not see what process 0 writes"),
   ],
 )
