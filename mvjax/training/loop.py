@@ -104,6 +104,7 @@ def train(
       workdir,
       steps=config.train.steps,
       log_every=config.train.log_every,
+      first_step=int(train_state.step),
       peak_flops=run.peak_flops,
       wandb_project=config.train.wandb,
       config=record.as_json(config),
