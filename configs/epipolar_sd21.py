@@ -99,6 +99,8 @@ def training(config: ml_collections.ConfigDict) -> None:
     remat="blocks",
     ema_decay=0.9999,
     image_batch_share=0.3,
+    # Hosts ask each other for signals then; a TPU VM is given about 30 s.
+    log_every=10,
     sample_every=2000,
     validation_every=2000,
   )

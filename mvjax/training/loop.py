@@ -2,8 +2,10 @@
 
 Everything random in step k is a function of (seed, k) and of batch k, so a
 run that was stopped in any way and started again goes on as if it had not
-been. Order inside the loop: samples of the old state, save if due, only then
-take the batch, then step.
+been. Order inside the loop: save if due or asked to end, which may be urgent,
+then samples and validation of that state, only then take the batch, then step.
+A run that goes on from a checkpoint validates it, whether the process before
+came to that or not.
 """
 
 import itertools
@@ -163,13 +165,13 @@ def _loop(
         writer.scalars(step, run.validate(train_state, some))
 
   while step < settings.steps:
-    look()
     due, end = stop.asks(step)
     if due:
       save()
     if end:
       writer.say(f"stopped at step {step}; the same command goes on")
       return train_state
+    look()
     trace.start_at(step)
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))
