@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   Raises:
     ValueError: an unknown mesh, listing the known ones.
   """
-  _, local = presets.parse("epipolar_sd15", arg, meshes=True)
+  _, local = presets.parse("epipolar_sd15", arg, choices=presets.MESHES)
   config = epipolar_sd21.get_config(arg)
   if local:
     return config

@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   Raises:
     ValueError: an unknown mesh, listing the known ones.
   """
-  mesh, local = presets.parse("epipolar_sd21", arg, meshes=True)
+  mesh, local = presets.parse("epipolar_sd21", arg, choices=presets.MESHES)
   config = base.get_config()
   with config.unlocked():
     config.task = "multiview"

@@ -63,6 +63,14 @@ def test_a_mesh_and_a_small_version_go_together():
   assert record("epipolar_sd21", "v5e-256,runlocal").train.batch_size == 2
 
 
+def test_the_nano_record_alone_is_its_first_variant():
+  for short, long in (("", "vae"), ("runlocal", "vae,runlocal")):
+    assert record("nano", short) == record("nano", long)
+  assert record("nano", "runlocal") != record("nano")
+  with pytest.raises(ValueError, match="nano.py:vae,image: choose from vae,"):
+    record("nano", "vae,image")
+
+
 def test_two_meshes_are_refused():
   with pytest.raises(ValueError, match="v5e-16,v5p-64: choose"):
     epipolar_sd21.get_config("v5e-16,v5p-64")
