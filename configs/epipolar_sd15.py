@@ -4,6 +4,7 @@
     --out=models/sd15
   python launch.py train --config=configs/epipolar_sd15.py:v5e-256 \
     --workdir=runs/sd15 --config.data.path=DATA \
+    --config.image_data.path=IMAGES \
     --config.train.checkpoint_dir=gs://BUCKET/sd15
 
 All but the networks is as in configs/epipolar_sd21.py.
@@ -20,7 +21,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   Raises:
     ValueError: an unknown mesh, listing the known ones.
   """
-  _, local = presets.parse("epipolar_sd15", arg, meshes=True)
+  _, local = presets.parse("epipolar_sd15", arg, choices=presets.MESHES)
   config = epipolar_sd21.get_config(arg)
   if local:
     return config

@@ -4,6 +4,7 @@
     --out=models/sd21
   python launch.py train --config=configs/epipolar_sd21.py:v5e-256 \
     --workdir=runs/sd21 --config.data.path=DATA \
+    --config.image_data.path=IMAGES \
     --config.train.checkpoint_dir=gs://BUCKET/sd21
 
 Four views at 256 px (32x32 latents), all parameters trained from SD's, the
@@ -32,7 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   Raises:
     ValueError: an unknown mesh, listing the known ones.
   """
-  mesh, local = presets.parse("epipolar_sd21", arg, meshes=True)
+  mesh, local = presets.parse("epipolar_sd21", arg, choices=presets.MESHES)
   config = base.get_config()
   with config.unlocked():
     config.task = "multiview"
@@ -82,10 +83,10 @@ def training(config: ml_collections.ConfigDict) -> None:
     num_views=4,
     image_size=256,
     threads=16,
-    prefetch=8,
+    prefetch=16,
   )
   config.image_data.update(
-    path="data/images", looks=("full",), image_size=256, threads=16, prefetch=8
+    path="data/images", looks=("full",), image_size=256, threads=16, prefetch=16
   )
   config.optimizer.update(learning_rate=1e-4, warmup_steps=1000)
   # New layers at the peak rate, those that SD has trained below it.
@@ -98,6 +99,8 @@ def training(config: ml_collections.ConfigDict) -> None:
     remat="blocks",
     ema_decay=0.9999,
     image_batch_share=0.3,
+    # Hosts ask each other for signals then; a TPU VM is given about 30 s.
+    log_every=10,
     sample_every=2000,
     validation_every=2000,
   )

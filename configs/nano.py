@@ -7,13 +7,13 @@
   python launch.py train --config=configs/nano.py:multiview \
     --workdir=runs/multiview --config.train.init_from=runs/published/image
 
-`:VARIANT,runlocal` shrinks a variant to a minute on made-up shapes. Hardware:
-2 CPU cores, the batch shared between two JAX devices.
+`:VARIANT,runlocal` shrinks a variant to a minute on made-up shapes, `:runlocal`
+the first one. Hardware: 2 CPU cores, the batch shared between two JAX devices.
 """
 
 import ml_collections
 
-from configs import base
+from configs import base, presets
 
 TASKS = ("vae", "image", "multiview")
 PROMPTS = (
@@ -24,18 +24,14 @@ PROMPTS = (
 )
 
 
-def get_config(arg: str = "vae") -> ml_collections.ConfigDict:
-  """The record of a variant: 'vae', 'image' or 'multiview' (',runlocal').
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """The record of a variant: 'vae' (or ''), 'image', 'multiview' (',runlocal').
 
   Raises:
     ValueError: An unknown variant, listing the known ones.
   """
-  task, *options = arg.split(",")
-  if task not in TASKS or options not in ([], ["runlocal"]):
-    raise ValueError(
-      f"configs/nano.py:{arg}: expected one of {', '.join(TASKS)}, "
-      "optionally followed by ',runlocal'"
-    )
+  chosen, local = presets.parse("nano", arg, choices=TASKS)
+  task = chosen or TASKS[0]
   config = base.get_config()
   with config.unlocked():
     config.task = task
@@ -49,7 +45,7 @@ def get_config(arg: str = "vae") -> ml_collections.ConfigDict:
       multiview_guidance=3.0,
       image_guidance=3.0,
     )
-    if options:
+    if local:
       _runlocal(config)
   return config
 

@@ -1,5 +1,7 @@
 """What configs share: options after the colon, meshes, small versions."""
 
+from collections.abc import Collection
+
 import ml_collections
 
 # Devices by axis, and examples of a step. One slice unless `dcn_` says
@@ -15,21 +17,23 @@ MESHES = {
 }
 
 
-def parse(name: str, arg: str, *, meshes: bool = False) -> tuple[str, bool]:
-  """Reads the text after a config's colon: a mesh, 'runlocal' or neither.
+def parse(
+  name: str, arg: str, *, choices: Collection[str] = ()
+) -> tuple[str, bool]:
+  """Reads the text after a config's colon: a choice, 'runlocal', both or none.
 
   Args:
     name: of the config, for the error.
     arg: comes after the colon.
-    meshes: whether the config has meshes.
+    choices: meshes or variants that the config has.
 
   Returns:
-    The name of the mesh or '', and whether 'runlocal' was there.
+    The choice or '', and whether 'runlocal' was there.
 
   Raises:
     ValueError: something else, listing what there is.
   """
-  allowed = [*(MESHES if meshes else ()), "runlocal"]
+  allowed = [*choices, "runlocal"]
   words = [word for word in arg.split(",") if word]
   chosen = [word for word in words if word != "runlocal"]
   if len(chosen) > 1 or set(words) - set(allowed):

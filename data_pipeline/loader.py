@@ -11,6 +11,10 @@ views that an example uses are decoded.
 import dataclasses
 import functools
 import io
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -255,9 +259,29 @@ def batches(
     ahead = ahead.mp_prefetch(
       grain.MultiprocessingOptions(
         num_workers=settings.workers, per_worker_buffer_size=1
-      )
+      ),
+      worker_init_fn=_end_with_parent,
     )
   return iter(ahead)
+
+
+def _end_with_parent(index: int, count: int) -> None:
+  """Lets a worker live as long as its parent, whatever signals both get.
+
+  SIGTERM, which goes to all processes of a job, lets a training save and end;
+  its workers must not be gone before. They end when the iterator is closed, or
+  with a parent that was killed.
+  """
+  del index, count
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
 
 
 def make_example(

@@ -264,7 +264,8 @@ def _read_table(path):
     reader = csv.DictReader(io.StringIO(text))
     yield from ((reader.line_num, row) for row in reader)
     return
-  for number, line in enumerate(text.splitlines(), 1):
+  # Not splitlines: JSON's strings may hold U+2028 and others as they are.
+  for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
     try:

@@ -157,7 +157,8 @@ def _read_quarantine(out: pathlib.Path) -> dict[str, str]:
   """Reasons by uid, from the files of all workers."""
   found = {}
   for path in sorted(out.glob("quarantine*.jsonl")):
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines: the strings may hold U+2028 and others as they are.
+    for line in path.read_text(encoding="utf-8").split("\n"):
       try:
         row = json.loads(line)
       except json.JSONDecodeError:

@@ -132,6 +132,24 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(served, capsys):
   assert [path.name for path in aside.iterdir()] == ["0-step-2"]
 
 
+def test_what_killed_processes_left(served, capsys):
+  """1 lacks the list of its files; 2, half-written, is not worth a word."""
+  folder, home = "gs://bucket/killed/checkpoints", "bucket/killed/checkpoints/"
+  with checkpoint.Checkpoints(folder, keep=2) as made:
+    for step in (1, 2):
+      made.save(step, state_of(step), record={"step": step})
+  for name in ("1/files.json", "2/files.json", "2/commit_success.txt"):
+    served.remove(home + name)
+  with checkpoint.Checkpoints(folder, keep=2) as made:
+    assert made.latest == 1
+    loaded = made.load({"w": jnp.zeros((64, 64))})
+  np.testing.assert_array_equal(loaded["w"], state_of(1)["w"])
+  printed = capsys.readouterr().out
+  assert f"{folder}/1 has no files.json" in printed
+  assert f"{folder}/2" not in printed and "damaged" not in printed
+  assert f"{home}1/files.json" in served.objects
+
+
 def test_a_run_goes_on_and_is_published_from_there(
   served, tmp_path, monkeypatch
 ):

@@ -51,7 +51,8 @@ def start(section: ml_collections.ConfigDict) -> None:
 
   Raises:
     ValueError: the section is wrong, or it says that this process is alone
-      and the environment says that it is not.
+      and the environment says that it is not, or leaves their number to an
+      environment that does not say it.
   """
   if found := problems(section):
     raise ValueError("; ".join(found))
@@ -86,6 +87,13 @@ def start(section: ml_collections.ConfigDict) -> None:
       initialization_timeout=limit + 30,
       heartbeat_timeout_seconds=limit,
     )
+  except ValueError as error:
+    if section.count:
+      raise
+    raise ValueError(
+      f"processes.count=0: nothing here tells how many there are ({error}); "
+      "set --config.processes.count=1, or start with srun or on a TPU pod"
+    ) from error
   finally:
     watchdog.cancel()
 

@@ -4,16 +4,19 @@ One checkpoint is one directory, written under a temporary name and renamed:
 the train state, and beside it as readable JSON the position in the data, the
 config, the data fingerprint and the legs trained so far. It is written while
 training goes on. When it is complete its files are listed with their sizes, so
-that one that lost something later is found before anything is read from it.
+that one that lost something later is found before anything is read from it. If
+the process ends between the two, the arrays are read once to know.
 """
 
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
+import tensorstore
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -22,6 +25,11 @@ from mvjax.parallel import processes
 
 # Names and sizes of a checkpoint's files.
 LISTING = "files.json"
+
+# Orbax's files: two of JSON that must be there, and those that are not JSON.
+_NEEDED = ("_CHECKPOINT_METADATA", "state/_METADATA")
+_LAST = "commit_success.txt"
+_OTHERS = (_LAST, "manifest.ocdbt")
 
 # What does not change what is trained, so that a run may resume with others:
 # sections that only sampling reads or that place it on devices, and single
@@ -93,17 +101,15 @@ class Checkpoints:
       writes: Whether this is the training itself.
 
     Raises:
-      ValueError: All checkpoints that there are are damaged, or not all
-        processes see the folder.
+      ValueError: In all processes: all checkpoints that there are are
+        damaged, or not all processes see the same ones.
     """
     self._folder = epath.Path(folder)
     if not storage.is_address(folder):
       self._folder = epath.Path(os.path.abspath(folder))
     if writes:
       self._check_shared()
-      if processes.is_first():
-        self._set_aside()
-      processes.meet("checkpoints are checked")
+      self._clean()
     policies = ocp.training.preservation_policies
     kept = [policies.LatestN(keep)]
     if keep_every:
@@ -114,13 +120,19 @@ class Checkpoints:
       cleanup_tmp_directories=writes,
     )
     self._damaged = {} if writes else self._damages()
-    self._pending: tuple[int, Any] | None = None
+    if not writes and self._hopeless(self._damaged):
+      raise self._all_damaged()
+    if writes:
+      processes.check_alike(f"newest checkpoint in {folder}", str(self.latest))
+    self._thread = futures.ThreadPoolExecutor(max_workers=1)
+    self._pending: futures.Future | None = None
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, *exception) -> None:
     self._finish()
+    self._thread.shutdown()
     self._checkpointer.close()
 
   @property
@@ -146,7 +158,7 @@ class Checkpoints:
     response = self._checkpointer.save_checkpointables_async(
       step, {"state": state}, force=True, custom_metadata=dict(record)
     )
-    self._pending = step, response
+    self._pending = self._thread.submit(self._complete, step, response)
 
   def record(self) -> dict[str, Any]:
     """The JSON part of the newest checkpoint."""
@@ -167,29 +179,43 @@ class Checkpoints:
     return loaded["state"]
 
   def _finish(self) -> None:
-    """Waits for the checkpoint that is being written, and lists its files."""
-    if self._pending is None:
-      return
-    (step, response), self._pending = self._pending, None
+    """Waits for the checkpoint that is being written and for its listing."""
+    if self._pending is not None:
+      pending, self._pending = self._pending, None
+      pending.result()
+
+  def _complete(self, step: int, response: Any) -> None:
+    """In a thread of its own: lists the files as soon as they are there."""
     response.result()
     if processes.is_first():
       write_listing(self._folder / str(step))
 
   def _damages(self) -> dict[int, str]:
     """What is wrong, by step."""
-    if not self._folder.exists():
-      return {}
-    steps = [p for p in self._folder.iterdir() if p.name.isdigit()]
-    found = {int(path.name): damage(path) for path in steps}
+    found = {step: damage(self._folder / str(step)) for step in self._steps()}
     damaged = {step: what for step, what in found.items() if what}
-    for step, what in sorted(damaged.items()):
+    for step, what in damaged.items():
       print(f"checkpoint {step} in {self._folder} is damaged: {what}")
-    if damaged and len(damaged) == len(found):
-      raise ValueError(
-        f"{self._folder}: all checkpoints are damaged; restore one of them, or "
-        "start in a new workdir"
-      )
     return damaged
+
+  def _steps(self) -> list[int]:
+    """Of all checkpoints that Orbax takes for complete."""
+    if not self._folder.exists():
+      return []
+    named = [path for path in self._folder.iterdir() if path.name.isdigit()]
+    if storage.is_address(self._folder):
+      # They are written under their own names there, this file last.
+      named = [path for path in named if (path / _LAST).exists()]
+    return sorted(int(path.name) for path in named)
+
+  def _hopeless(self, damaged: Mapping[int, str]) -> bool:
+    return bool(damaged) and len(damaged) == len(self._steps())
+
+  def _all_damaged(self) -> ValueError:
+    return ValueError(
+      f"{self._folder}: all checkpoints are damaged; restore one of them, or "
+      "start in a new workdir"
+    )
 
   def _check_shared(self) -> None:
     """Checks that all processes see what the first one writes here."""
@@ -211,9 +237,28 @@ class Checkpoints:
         "there; choose a folder that all hosts share"
       )
 
-  def _set_aside(self) -> None:
+  def _clean(self) -> None:
+    """Sets damaged checkpoints aside and lists sound ones, for all processes.
+
+    Raises:
+      ValueError: In all of them, if there are damaged ones only.
+    """
+    hopeless = False
+    if processes.is_first():
+      damaged = self._damages()
+      hopeless = self._hopeless(damaged)
+      if not hopeless:
+        self._set_aside(damaged)
+        for step in self._steps():
+          if not (self._folder / str(step) / LISTING).exists():
+            write_listing(self._folder / str(step))
+    # The others wait here, and read nothing before.
+    if processes.gathered(hopeless)[0]:
+      raise self._all_damaged()
+
+  def _set_aside(self, damaged: Iterable[int]) -> None:
     """Moves damaged checkpoints out of the folder."""
-    for step in self._damages():
+    for step in damaged:
       target = self._folder.parent / f"{self._folder.name}-damaged"
       target.mkdir(parents=True, exist_ok=True)
       number = sum(1 for _ in target.iterdir()) if target.exists() else 0
@@ -234,12 +279,14 @@ def write_listing(folder: epath.Path) -> None:
 def damage(folder: epath.Path) -> str | None:
   """What a checkpoint lacks, or None.
 
-  One without a list of its files was complete when its process was killed:
-  Orbax gives a checkpoint its name last.
+  One without a list of its files was complete for the process that wrote it
+  (Orbax gives a checkpoint its name last), which then ended at once; what of it
+  reached the disk is known by reading it.
   """
   listing = folder / LISTING
   if not listing.exists():
-    return None
+    print(f"{folder} has no {LISTING}: its arrays are read to check them")
+    return _unreadable(folder)
   try:
     sizes = json.loads(listing.read_text())
   except ValueError:
@@ -251,6 +298,43 @@ def damage(folder: epath.Path) -> str | None:
     if path.stat().length != size:
       return f"{name} has {path.stat().length} bytes, not {size}"
   return None
+
+
+def _unreadable(folder: epath.Path) -> str | None:
+  """What of a checkpoint cannot be read, or None; reads an array at a time."""
+  names = {str(path.relative_to(folder)) for path in storage.files(folder)}
+  if lacking := set(_NEEDED) - names:
+    return f"{min(lacking)} is missing"
+  for name in sorted(names):
+    path = folder / name
+    if path.parent.name == "d" or path.name in _OTHERS:
+      continue
+    try:
+      json.loads(path.read_text())
+    except ValueError:
+      return f"{name} cannot be read"
+  try:
+    return None if _read_arrays(folder / "state") else "it has no arrays"
+  except (OSError, ValueError) as error:
+    return " ".join(str(error).split())[:200]
+
+
+def _read_arrays(folder: epath.Path) -> int:
+  """Reads all arrays of a state, and forgets them; returns their number.
+
+  Orbax itself would hold them all, and would wait for the other processes.
+  """
+  base: Any = f"{folder}/"
+  if not storage.is_address(folder):
+    base = {"driver": "file", "path": base}
+  store = {"driver": "ocdbt", "base": base}
+  keys = tensorstore.KvStore.open(store).result().list().result()
+  described = [key.decode() for key in keys if key.endswith(b"/zarr.json")]
+  for key in described:
+    path = key.removesuffix("zarr.json")
+    spec = {"driver": "zarr3", "kvstore": {**store, "path": path}}
+    tensorstore.open(spec).result().read().result()
+  return len(described)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -288,6 +372,7 @@ def check_resumable(
   *,
   config: Mapping[str, Any],
   fingerprint: Mapping[str, Any],
+  weights: Mapping[str, str],
 ) -> None:
   """Checks that a run may go on from a checkpoint.
 
@@ -295,6 +380,7 @@ def check_resumable(
     record: What the checkpoint says, its config made whole by `complete`.
     config: The config of the new process.
     fingerprint: The data of the new process.
+    weights: What `train.init_from` holds now, see `record.weights_of`.
 
   Raises:
     ValueError: Listing every field that differs and matters.
@@ -302,10 +388,14 @@ def check_resumable(
   free = set(FREE_FIELDS)
   if config["optimizer"]["schedule"] == "constant":
     free.add("train.steps")
+  # Older versions wrote down where the weights were, not which.
+  if "weights" in record:
+    free.add("train.init_from")
   differing = _differences(
     _trained(record["config"]), _trained(config), free=free
   )
   differing += _differences(record["data"], fingerprint, prefix="data: ")
+  differing += _other_weights(record, weights)
   if differing:
     raise ValueError(
       "cannot resume: the checkpoint in the workdir was made with "
@@ -313,6 +403,35 @@ def check_resumable(
       + ". Restore these values, or start in a new workdir with "
       "--config.train.init_from=FOLDER"
     )
+
+
+def check_weights(
+  record: Mapping[str, Any], weights: Mapping[str, str]
+) -> None:
+  """Checks that what a run did not train is what it began with.
+
+  Args:
+    record: What the checkpoint says.
+    weights: What `train.init_from` holds now, see `record.weights_of`.
+
+  Raises:
+    ValueError: Naming the components that differ.
+  """
+  if differing := _other_weights(record, weights):
+    raise ValueError(
+      f"train.init_from={record['config']['train']['init_from']}: the run in "
+      f"the workdir began with {'; '.join(differing)}. Restore that folder"
+    )
+
+
+def _other_weights(
+  record: Mapping[str, Any], weights: Mapping[str, str]
+) -> list[str]:
+  """Components that differ; records of older versions have none."""
+  known = record.get("weights")
+  if known is None:
+    return []
+  return _differences(known, weights, prefix="train.init_from/")
 
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:

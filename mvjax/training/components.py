@@ -4,6 +4,7 @@ The config decides the architecture; a folder of another one is an error.
 """
 
 import pathlib
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,16 @@ from mvjax.weights import folder as folders
 
 # One stream of initial weights per network.
 _INIT = {"vae": 0, "unet": 1, "text_encoder": 2, "epipolar": 3}
+
+# Fields that decide a noise table.
+_TABLE = (
+  "num_train_timesteps",
+  "beta_schedule",
+  "beta_start",
+  "beta_end",
+  "trained_betas",
+  "rescale_betas_zero_snr",
+)
 
 
 def vae_module(config: ml_collections.ConfigDict) -> vae.VAE:
@@ -77,7 +88,7 @@ def image_model(
     dtype=config.train.dtype,
   )
   if config.train.init_from and (home / "unet").is_dir():
-    _check_prediction(config)
+    _check_schedule(config)
   ids = jnp.zeros((1, tokens.length), jnp.int32)
   parts = {
     "unet": (
@@ -201,8 +212,8 @@ def write_model(
     write.write_json(path, content)
 
 
-def _check_prediction(config: ml_collections.ConfigDict) -> None:
-  """Raises ValueError if the folder's UNet predicts something else.
+def _check_schedule(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError if the folder's UNet predicts or is asked otherwise.
 
   It would unlearn what it knows, and the loss would hide it.
   """
@@ -210,12 +221,22 @@ def _check_prediction(config: ml_collections.ConfigDict) -> None:
   found = diffusion.NoiseSchedule.from_config(
     folders.read_json(home / "scheduler/scheduler_config.json")
   )
-  wanted = config.schedule.prediction_type
-  if found.prediction_type != wanted:
+  wanted = diffusion.NoiseSchedule.from_config(config.schedule.to_dict())
+  names = ["prediction_type"]
+  # A table may be described in several ways.
+  tables = found.alphas_cumprod, wanted.alphas_cumprod
+  if len(tables[0]) != len(tables[1]) or not np.allclose(*tables, rtol=1e-4):
+    names += _TABLE
+  differing = [
+    f"{name}={reprlib.repr(one)} (there {reprlib.repr(other)})"
+    for name in names
+    if (one := getattr(wanted, name)) != (other := getattr(found, name))
+  ]
+  if differing:
     raise ValueError(
-      f"config: schedule.prediction_type={wanted!r}, but the model in "
-      f"train.init_from={home} predicts {found.prediction_type!r}; set the "
-      "same, or change scheduler_config.json if it is to learn anew"
+      f"config: schedule.{', '.join(differing)} is not that of the model in "
+      f"train.init_from={home}; set the same, or change its "
+      "scheduler_config.json if it is to learn anew"
     )
 
 

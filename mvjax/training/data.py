@@ -78,15 +78,8 @@ def _renders(
   validation: bool,
 ) -> Stream:
   """The TFDS data set at `config.path`."""
-  choices = dict(config)
-  choices.pop("source")
-  other_split = choices.pop("validation_split")
-  if validation:
-    choices["split"] = other_split
-  settings = loader.LoaderSettings(
-    **choices | {"looks": tuple(config.looks)},
-    batch_size=batch_size,
-    seed=seed,
+  settings = loader_settings(
+    config, batch_size=batch_size, seed=seed, validation=validation
   )
 
   def start(
@@ -120,6 +113,30 @@ def _renders(
     start=start,
     captions=captions,
     fingerprint=loader.fingerprint(settings),
+  )
+
+
+def loader_settings(
+  config: ml_collections.ConfigDict,
+  *,
+  batch_size: int,
+  seed: int,
+  validation: bool = False,
+) -> loader.LoaderSettings:
+  """What the loader is asked for; see `open_stream`.
+
+  Raises:
+    ValueError: The section breaks one of the loader's rules.
+  """
+  choices = dict(config)
+  choices.pop("source")
+  other_split = choices.pop("validation_split")
+  if validation:
+    choices["split"] = other_split
+  return loader.LoaderSettings(
+    **choices | {"looks": tuple(config.looks)},
+    batch_size=batch_size,
+    seed=seed,
   )
 
 

@@ -2,8 +2,10 @@
 
 Everything random in step k is a function of (seed, k) and of batch k, so a
 run that was stopped in any way and started again goes on as if it had not
-been. Order inside the loop: samples of the old state, save if due, only then
-take the batch, then step.
+been. Order inside the loop: save if due or asked to end, which may be urgent,
+then samples and validation of that state, only then take the batch, then step.
+A run that goes on from a checkpoint validates it, whether the process before
+came to that or not.
 """
 
 import itertools
@@ -76,6 +78,11 @@ def train(
   held_out = _open_held_out(config) if config.train.validation_every else None
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
   processes.check_alike("data", json.dumps(fingerprint, sort_keys=True))
+  weights = record.weights_of(config.train.init_from)
+  processes.check_alike(
+    f"train.init_from={config.train.init_from}",
+    json.dumps(weights, sort_keys=True),
+  )
   checkpoints = checkpoint.Checkpoints(
     record.checkpoint_folder(workdir, config),
     keep=config.train.keep,
@@ -83,7 +90,9 @@ def train(
   )
   # A signal must not break off the last checkpoint either.
   with stopping.Stopping(config.train) as stop, checkpoints:
-    journal = record.Journal(config, fingerprint, checkpoints=checkpoints)
+    journal = record.Journal(
+      config, fingerprint, weights=weights, checkpoints=checkpoints
+    )
     task = registry.make(config, workdir=workdir, stream=streams["main"])
     run = program.Run(config, task, mesh=mesh)
     train_state = run.restore(checkpoints)
@@ -97,6 +106,7 @@ def train(
       workdir,
       steps=config.train.steps,
       log_every=config.train.log_every,
+      first_step=int(train_state.step),
       peak_flops=run.peak_flops,
       wandb_project=config.train.wandb,
       config=record.as_json(config),
@@ -155,13 +165,13 @@ def _loop(
         writer.scalars(step, run.validate(train_state, some))
 
   while step < settings.steps:
-    look()
     due, end = stop.asks(step)
     if due:
       save()
     if end:
       writer.say(f"stopped at step {step}; the same command goes on")
       return train_state
+    look()
     trace.start_at(step)
     kind = batch_kind(run.config, step)
     example = run.put(next(iterators[kind]))

@@ -79,10 +79,23 @@ class Writer:
     *,
     steps: int,
     log_every: int,
+    first_step: int = 0,
     peak_flops: float | None = None,
     wandb_project: str = "",
     config: Mapping[str, Any] | None = None,
   ):
+    """Opens the files, without what is going to be written again.
+
+    Args:
+      workdir: Of the run.
+      steps: Of the whole run.
+      log_every: Steps between lines.
+      first_step: Where the process begins. A killed one has written about
+        later steps, which come again, and perhaps half a line.
+      peak_flops: FLOP/s of a device, or None.
+      wandb_project: '' is none.
+      config: For Weights & Biases.
+    """
     self._workdir = workdir
     self._steps, self._log_every = steps, log_every
     self._peak_flops = peak_flops
@@ -93,9 +106,13 @@ class Writer:
     self._since = time.monotonic()
     self._boards: list[Any] = []
     if self._writes:
-      self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+      path = workdir / "metrics.jsonl"
+      _drop_later(path, first_step)
+      self._lines = path.open("a", encoding="utf-8")
       self._boards.append(
-        tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+        tensorboardX.SummaryWriter(
+          str(workdir / "tensorboard"), purge_step=first_step + 1
+        )
       )
       if wandb_project:
         self._boards.append(_Wandb(wandb_project, workdir, config or {}))
@@ -198,6 +215,25 @@ class Writer:
     Image.fromarray(pixels).save(folder / f"{name}_{step:07d}.png")
     for board in self._boards:
       board.add_image(name, pixels, step, dataformats="HWC")
+
+
+def _drop_later(path: pathlib.Path, step: int) -> None:
+  """Removes the lines that a process that begins at `step` writes again."""
+  if not path.exists():
+    return
+  text = path.read_text(encoding="utf-8")
+  kept = [line for line in text.split("\n") if _stays(line, step)]
+  if (rest := "".join(f"{line}\n" for line in kept)) != text:
+    atomic.write_text(path, rest)
+
+
+def _stays(line: str, step: int) -> bool:
+  """Whether a line is whole and older; validation is repeated at `step`."""
+  try:
+    row = json.loads(line)
+  except json.JSONDecodeError:
+    return False
+  return row["step"] < step or (row["step"] == step and "loss" in row)
 
 
 class _Wandb:

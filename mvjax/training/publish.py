@@ -62,7 +62,8 @@ def publish(
     `out` as a path.
 
   Raises:
-    ValueError: There is no checkpoint, or a weight overflows `dtype`.
+    ValueError: There is no checkpoint, `train.init_from` holds other weights
+      than the run began with, or a weight overflows `dtype`.
   """
   workdir, out = record.local_folder(workdir), pathlib.Path(out)
   folder = record.checkpoint_folder(workdir)
@@ -75,6 +76,9 @@ def publish(
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
     description = record.of_newest(checkpoints)
     config = ml_collections.ConfigDict(description["config"])
+    checkpoint.check_weights(
+      description, record.weights_of(config.train.init_from)
+    )
     stream = loop.open_streams(config)["main"]
     task = registry.make(config, workdir=workdir, stream=stream)
     run = program.Program(config, task, mesh=meshes.single())

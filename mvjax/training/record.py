@@ -14,10 +14,13 @@ from etils import epath
 
 from configs import base
 from mvjax import atomic, storage
+from mvjax.models import loading
 from mvjax.training import checkpoint
 
 FILE = "training.json"
 _CONFIG = "config.json"
+# What a run takes from the folder that it starts from.
+_PARTS = ("vae", "unet", "text_encoder", "epipolar", "tokenizer")
 
 
 class Journal:
@@ -36,17 +39,33 @@ class Journal:
     config: ml_collections.ConfigDict,
     fingerprint: Mapping[str, Any],
     *,
+    weights: Mapping[str, str],
     checkpoints: checkpoint.Checkpoints,
   ):
+    """Begins, or goes on where the newest checkpoint is.
+
+    Args:
+      config: Of the run.
+      fingerprint: Of the data, by kind of batch.
+      weights: Those that it starts from, see `weights_of`.
+      checkpoints: Of the run.
+
+    Raises:
+      ValueError: The newest checkpoint was made with others, by field.
+    """
     self._config = as_json(config)
     self._fingerprint = as_json(fingerprint)
+    self._weights = dict(weights)
     self._began = time.monotonic()
     self.positions = dict.fromkeys(fingerprint, 0)
     first_step = 0
     if checkpoints.latest is not None:
       before = of_newest(checkpoints)
       checkpoint.check_resumable(
-        before, config=self._config, fingerprint=self._fingerprint
+        before,
+        config=self._config,
+        fingerprint=self._fingerprint,
+        weights=self._weights,
       )
       self._legs = before["legs"]
       self.positions = dict(before["positions"])
@@ -75,6 +94,7 @@ class Journal:
       "positions": dict(self.positions),
       "legs": [*self._legs, leg],
       "data": self._fingerprint,
+      "weights": self._weights,
       "config": self._config,
     }
 
@@ -84,6 +104,21 @@ def of_newest(checkpoints: checkpoint.Checkpoints) -> dict[str, Any]:
   found = checkpoints.record()
   defaults = as_json(base.get_config())
   return found | {"config": checkpoint.complete(found["config"], defaults)}
+
+
+def weights_of(folder: str) -> dict[str, str]:
+  """Hashes of what a run takes from `train.init_from`, by component.
+
+  Reads all of it, a second for each GB. Networks that are not trained are in no
+  checkpoint, so only this tells whether they are still those. Empty for '' and
+  for a folder that is not there, which whoever reads it reports.
+  """
+  home = pathlib.Path(folder)
+  return {
+    part: loading.fingerprint(home, part)
+    for part in _PARTS
+    if folder and (home / part).is_dir()
+  }
 
 
 def read(folder: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def validate(
     _one_of("optimizer.schedule", adam.schedule, SCHEDULES),
     _one_of("train.dtype", train.dtype, DTYPES),
     _one_of("train.remat", train.remat, tuple(networks.REMAT)),
+    *_data_rules(config),
     *_model_rules(config),
     *((False, problem) for problem in meshes.problems(config.mesh)),
     *((False, problem) for problem in processes.problems(config.processes)),
@@ -178,6 +179,21 @@ def check_cpu_devices(config: ml_collections.ConfigDict, devices: int) -> None:
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]):
   return value in allowed, f"{field}={value!r}: one of {', '.join(allowed)}"
+
+
+def _data_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
+  """Rules of the sections that batches come from."""
+  sections = {"data": config.data}
+  if config.train.image_batch_share:
+    sections["image_data"] = config.image_data
+  return [
+    (
+      0 < section.threads <= section.prefetch,
+      f"{name}.threads={section.threads}: must be from 1 to "
+      f"{name}.prefetch={section.prefetch}, the batches that they prepare",
+    )
+    for name, section in sections.items()
+  ]
 
 
 def _model_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:

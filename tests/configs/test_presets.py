@@ -6,7 +6,7 @@ import math
 import pytest
 
 from configs import epipolar_sd21, presets
-from mvjax.training import validation
+from mvjax.training import data, validation
 
 SAMPLED = ("mvdream", "spad", "joint_mvdream_sd21", "joint_spad_sd15")
 TRAINED = ("epipolar_sd15", "epipolar_sd21")
@@ -44,8 +44,31 @@ def test_training_records_are_valid(name, mesh):
     assert math.log2(devices) % 1 == 0
 
 
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("mesh", ["", *presets.MESHES])
+def test_the_loader_takes_the_data_sections(name, mesh):
+  made = record(name, mesh)
+  for section in (made.data, made.image_data):
+    for validates in (False, True):
+      settings = data.loader_settings(
+        section,
+        batch_size=made.train.batch_size,
+        seed=made.seed,
+        validation=validates,
+      )
+      assert settings.image_size == 256
+
+
 def test_a_mesh_and_a_small_version_go_together():
   assert record("epipolar_sd21", "v5e-256,runlocal").train.batch_size == 2
+
+
+def test_the_nano_record_alone_is_its_first_variant():
+  for short, long in (("", "vae"), ("runlocal", "vae,runlocal")):
+    assert record("nano", short) == record("nano", long)
+  assert record("nano", "runlocal") != record("nano")
+  with pytest.raises(ValueError, match="nano.py:vae,image: choose from vae,"):
+    record("nano", "vae,image")
 
 
 def test_two_meshes_are_refused():

@@ -1,5 +1,12 @@
 import dataclasses
 import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import fake_renders
 import jax
@@ -88,6 +95,57 @@ def test_resuming_continues_exactly_in_spite_of_preparing_ahead(path, workers):
     resumed = loader.batches(how, position)
     for step in range(position, position + 3):
       equal(next(resumed), whole[step])
+
+
+def test_workers_survive_the_signal_that_a_training_survives(path):
+  """And end when the iterator is closed; grain kills after 25 s."""
+  iterator = loader.batches(settings(path, workers=1, threads=1))
+  equal(next(iterator), loader.dataset(settings(path))[0])
+  (worker,) = multiprocessing.active_children()
+  os.kill(worker.pid, signal.SIGTERM)
+  for step in range(1, 6):  # more than were prepared
+    equal(next(iterator), loader.dataset(settings(path))[step])
+  iterator.close()
+  assert worker.exitcode == 0
+
+
+def test_workers_end_with_a_parent_that_was_killed(path):
+  program = (
+    "import multiprocessing, os, signal\n"
+    "from data_pipeline import loader\n"
+    "if __name__ == '__main__':\n"
+    "  settings = loader.LoaderSettings(\n"
+    f"    path={path!r}, looks=('simplified',), batch_size=4, workers=1\n"
+    "  )\n"
+    "  iterator = loader.batches(settings)\n"
+    "  next(iterator)\n"
+    "  (worker,) = multiprocessing.active_children()\n"
+    "  print(worker.pid, flush=True)\n"
+    "  os.kill(os.getpid(), signal.SIGKILL)\n"
+  )
+  root = pathlib.Path(__file__).parents[2]
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=root,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=False,
+    timeout=300,
+  )
+  assert done.returncode == -signal.SIGKILL
+  end = time.monotonic() + 60
+  while is_running(int(done.stdout)):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+
+
+def is_running(pid):
+  """Whether there is such a process; a dead one may wait for its parent."""
+  try:
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+  except FileNotFoundError:
+    return False
+  return state.split()[0] != "Z"
 
 
 def test_a_process_reads_its_own_share_only(path, monkeypatch):

@@ -56,6 +56,16 @@ def test_catalogue_has_unique_safe_ids_and_licences(tmp_path):
   assert "Indoor plant" in {thing.name for thing in things}
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"], ids=ascii)
+def test_a_line_of_json_ends_at_a_newline_only(tmp_path, mark):
+  name = f"a{mark}chair"
+  (tmp_path / "a.glb").write_bytes(b"")
+  row = json.dumps({"file": "a.glb", "name": name}, ensure_ascii=False)
+  (tmp_path / "objects.jsonl").write_text(f"{row}\n", encoding="utf-8")
+  (found,) = objects._read_table(tmp_path / "objects.jsonl")
+  assert found == (1, {"file": "a.glb", "name": name})
+
+
 def test_fetch_unpacks_once(tmp_path, monkeypatch):
   data = _deb({"BlendSwap-CC-0": _zip({_MODEL: "v 0 0 0"})})
   _accept(monkeypatch, data)

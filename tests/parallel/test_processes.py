@@ -1,5 +1,9 @@
 """The start-up's checks; runs of several are in tests/training."""
 
+import os
+import pathlib
+import subprocess
+import sys
 import threading
 from unittest import mock
 
@@ -8,6 +12,8 @@ import pytest
 
 from configs import base
 from mvjax.parallel import processes
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def section(**fields):
@@ -90,6 +96,31 @@ def test_a_start_that_fails_does_not_end_the_process_later(monkeypatch):
     processes.start(section(count=2, coordinator="localhost:1"))
   watchdog.start.assert_called_once_with()
   watchdog.cancel.assert_called_once_with()
+
+
+def test_nobody_knows_how_many_there_are():
+  """In a process of its own: jax must not have been used."""
+  program = (
+    "from configs import base\n"
+    "from mvjax.parallel import processes\n"
+    "config = base.get_config()\n"
+    "config.processes.count = 0\n"
+    "processes.start(config.processes)\n"
+  )
+  kept = ("PATH", "HOME", "PYTHONPATH")
+  environment = {name: os.environ[name] for name in kept if name in os.environ}
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=ROOT,
+    env=environment | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  line = done.stderr.strip().splitlines()[-1]
+  assert line.startswith("ValueError: processes.count=0: ")
+  assert "--config.processes.count=1" in line and "srun" in line
 
 
 @pytest.mark.parametrize("values", [[5, 5, 5], [5, 7, 5, 8]], ids=str)

@@ -201,10 +201,10 @@ def test_a_leg_of_the_same_task_goes_on_in_the_data(folders, tmp_path):
     for name, stream in loop.open_streams(config).items()
   }
   with checkpoint.Checkpoints(tmp_path, keep=1) as empty:
-    journal = record.Journal(config, fingerprint, checkpoints=empty)
+    journal = record.Journal(config, fingerprint, weights={}, checkpoints=empty)
     assert journal.positions == {"main": STEPS}
     fingerprint["main"]["seed"] = 7
-    journal = record.Journal(config, fingerprint, checkpoints=empty)
+    journal = record.Journal(config, fingerprint, weights={}, checkpoints=empty)
     assert journal.positions == {"main": 0}
 
 

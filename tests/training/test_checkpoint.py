@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,12 @@ def described(config):
   }
 
 
-def check(before, config, data):
+def check(before, config, data, weights=None):
   checkpoint.check_resumable(
-    before, config=record.as_json(config), fingerprint={"main": data}
+    before,
+    config=record.as_json(config),
+    fingerprint={"main": data},
+    weights=weights or {},
   )
 
 
@@ -52,6 +56,33 @@ def test_every_differing_field_is_listed():
   for name in ("learning_rate=0.001 (now 0.5)", "latent_channels", "records=5"):
     assert name in str(error.value)
   assert "max_minutes" not in str(error.value)
+
+
+def test_weights_may_move_and_may_not_change():
+  config = small.config("vae", init_from="here")
+  before = described(config) | {"weights": {"vae": "1", "unet": "2"}}
+  config.train.init_from = "there"
+  data = before["data"]["main"]
+  check(before, config, data, {"vae": "1", "unet": "2"})
+  for weights, name in (
+    ({"vae": "1", "unet": "3"}, "train.init_from/unet='2' .now '3'"),
+    ({"vae": "1"}, "train.init_from/unet='2' .now None"),
+  ):
+    with pytest.raises(ValueError, match=name):
+      check(before, config, data, weights)
+    with pytest.raises(ValueError, match=f"init_from=here: .* {name}"):
+      checkpoint.check_weights(before, weights)
+
+
+def test_old_records_know_only_where_the_weights_were():
+  config = small.config("vae", init_from="here")
+  before = described(config)
+  data = before["data"]["main"]
+  check(before, config, data, {"vae": "1"})
+  checkpoint.check_weights(before, {"vae": "1"})
+  config.train.init_from = "there"
+  with pytest.raises(ValueError, match="train.init_from='here'"):
+    check(before, config, data, {"vae": "1"})
 
 
 def test_a_constant_rate_may_run_longer_and_a_cosine_may_not():
@@ -87,7 +118,9 @@ def test_a_field_that_an_old_run_did_not_know_had_its_default():
   def check(**adam):
     new = config | {"optimizer": config["optimizer"] | adam}
     new["epipolar"] = old["epipolar"]
-    checkpoint.check_resumable(described, config=new, fingerprint={})
+    checkpoint.check_resumable(
+      described, config=new, fingerprint={}, weights={}
+    )
 
   check()
   with pytest.raises(ValueError, match="optimizer.b1=0.9 .now 0.5"):
@@ -148,6 +181,59 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
       again.save(2, state_of(2), record={"step": 2})
       assert capsys.readouterr().out == ""
     assert not checkpoint.damage(epath.Path(folder / "2"))
+
+
+def test_files_are_listed_before_the_next_checkpoint(tmp_path):
+  """A process that is killed meanwhile leaves a listing behind."""
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, state_of(1), record={})
+    end = time.monotonic() + 120
+    while not (tmp_path / "1" / checkpoint.LISTING).exists():
+      assert time.monotonic() < end
+      time.sleep(0.01)
+    assert not checkpoint.damage(epath.Path(tmp_path / "1"))
+
+
+def unlisted(written, folder):
+  """As a process leaves it that is killed before it lists the files of 2."""
+  shutil.copytree(written, folder)
+  (folder / "2" / checkpoint.LISTING).unlink()
+  return folder
+
+
+def test_an_unlisted_checkpoint_is_read_once_and_used(
+  written, tmp_path, capsys
+):
+  folder = unlisted(written, tmp_path / "checkpoints")
+  for writes, reads in ((False, True), (True, True), (True, False)):
+    with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
+      assert found.latest == 2
+      loaded = found.load(state_of(0))
+    np.testing.assert_array_equal(loaded["w"], state_of(2)["w"])
+    assert ("are read to check" in capsys.readouterr().out) == reads
+
+
+def test_an_unlisted_and_damaged_checkpoint_is_passed_over(
+  written, tmp_path, capsys
+):
+  """Whichever file it is, or nothing that matters is lost."""
+  passed_over = set()
+  for index, name in enumerate(files_of(written)):
+    if name == checkpoint.LISTING:
+      continue
+    folder = unlisted(written, tmp_path / str(index) / "checkpoints")
+    path = folder / "2" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with checkpoint.Checkpoints(folder, keep=2) as found:
+      step = found.latest
+      loaded = found.load(state_of(0))
+      assert found.record() == {"step": step}
+    np.testing.assert_array_equal(loaded["w"], state_of(step)["w"])
+    message = f"checkpoint 2 in {folder} is damaged: "
+    assert (message in capsys.readouterr().out) == (step == 1)
+    if step == 1:
+      passed_over.add(path.name if path.parent.name != "d" else "d")
+  assert {"d", "manifest.ocdbt", "_METADATA"} <= passed_over
 
 
 def test_a_half_written_checkpoint_does_not_count(written, tmp_path):

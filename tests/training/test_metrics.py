@@ -42,6 +42,27 @@ def test_lines_hold_means_over_the_window(writer, tmp_path, capsys):
   assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_a_killed_process_leaves_no_step_twice_and_no_half_line(tmp_path):
+  """Saved at 4, killed at 6 within a line; validated at 4 after saving."""
+  path = tmp_path / "metrics.jsonl"
+  rows = [
+    {"step": 2, "loss": 1.0},
+    {"step": 2, "validation/loss": 1.0},
+    {"step": 4, "loss": 1.0},
+    {"step": 4, "validation/loss": 1.0},
+    {"step": 6, "loss": 1.0},
+  ]
+  lines = [json.dumps(row) + "\n" for row in rows]
+  path.write_text("".join(lines) + lines[-1][:7])
+  for _ in range(2):
+    with metrics.Writer(tmp_path, steps=10, log_every=2, first_step=4):
+      assert path.read_text() == "".join(lines[:3])
+  path.write_text("".join(lines[:3]).rstrip("\n"))
+  with metrics.Writer(tmp_path, steps=10, log_every=2, first_step=4) as writer:
+    writer.scalars(4, {"validation/loss": 1.0})
+  assert path.read_text() == "".join(lines[:4])
+
+
 def test_downloads_are_one_step_behind(writer):
   writer.push(1, {"loss": jnp.float32(jnp.nan)}, work=WORK)
   with pytest.raises(metrics.NonFiniteError, match="step 1: loss"):

@@ -10,6 +10,7 @@ from mvjax.parallel import mesh as meshes
 from mvjax.training import loop, optimizer, program
 from mvjax.training.tasks import registry
 from tests.parallel import small
+from tests.training import several
 
 # The tiny model's tokenizer knows other words.
 pytestmark = pytest.mark.filterwarnings("ignore:text cut")
@@ -78,6 +79,19 @@ def test_flops_of_a_step_are_the_model_s(make):
   assert counts["none"] == counts["blocks"]
   made, _, batch = make(groups=dict(unet=0.0))
   assert 0 < made.flops("main", batch) < counts["none"]
+
+
+def test_a_step_gives_up_its_state_and_nothing_else(tmp_path):
+  """Two states at once would not fit where one does."""
+  config = several.config(1, 0, 0, "")
+  task = several.toy(config, workdir=tmp_path, stream=None)
+  run = program.Run(config, task, mesh=meshes.single())
+  state = run.program.start()
+  batch = run.put(next(loop.open_streams(config)["main"].start(0, run.rows)))
+  after, _ = run.step("main", state, batch)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+  kept = jax.tree.leaves((after, batch))
+  assert kept and not any(leaf.is_deleted() for leaf in kept)
 
 
 def test_frozen_weights_come_back_for_samples_and_export(make):

@@ -1,5 +1,6 @@
 """A run ends in the same state however often it was stopped."""
 
+import json
 import os
 import pathlib
 import signal
@@ -11,7 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from mvjax.training import checkpoint, data, loop, metrics
+from mvjax.training import (
+  checkpoint,
+  data,
+  loop,
+  metrics,
+  publish,
+  stopping,
+)
 from tests.training import small
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -78,6 +86,51 @@ def test_time_limit_ends_a_leg_and_the_journal_knows(uninterrupted, tmp_path):
     record = made.record()
   assert [leg["last_step"] for leg in record["legs"]] == [0, 8]
   assert record["positions"] == {"main": 8}
+
+
+def test_a_run_that_must_end_does_not_validate_first(tmp_path, monkeypatch):
+  """The next one does; every line is there once."""
+  config = small.config("vae", validation_every=4)
+
+  def lines():
+    text = (tmp_path / "metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [(row["step"], "loss" in row) for row in rows]
+
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      stopping.Stopping, "asks", lambda self, step: (step == 4, step == 4)
+    )
+    loop.train(config, tmp_path)
+  assert lines() == [(step, True) for step in range(1, 5)]
+  loop.train(config, tmp_path)
+  expected = [(step, True) for step in range(1, 9)]
+  expected.insert(4, (4, False))
+  assert lines() == [*expected, (8, False)]
+
+
+def test_the_folder_of_frozen_weights_may_move_and_may_not_change(
+  uninterrupted, tmp_path
+):
+  """The encoder is in no checkpoint of this run."""
+  here, there = tmp_path / "here", tmp_path / "there"
+  publish.publish(uninterrupted[1], here)
+  config = small.config("vae", init_from=str(here), freeze_encoder=True)
+  with config.unlocked():
+    config.optimizer.update(schedule="constant", warmup_steps=0)
+    config.train.steps = 1
+  loop.train(config, tmp_path / "run")
+  here.rename(there)
+  config.train.init_from = str(there)
+  config.train.steps = 2
+  loop.train(config, tmp_path / "run")
+  # Other weights under the same name.
+  file = there / "vae/diffusion_pytorch_model.safetensors"
+  file.write_bytes(file.read_bytes()[:-2] + b"\0\0")
+  with pytest.raises(ValueError, match="cannot resume: .*init_from/vae="):
+    loop.train(config, tmp_path / "run")
+  with pytest.raises(ValueError, match="init_from=.*there: .*init_from/vae="):
+    publish.publish(tmp_path / "run", tmp_path / "published")
 
 
 def test_other_settings_do_not_resume(uninterrupted):

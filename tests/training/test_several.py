@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from mvjax.parallel import processes
+from mvjax.training import checkpoint
 from tests.training import several, small
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -169,6 +170,7 @@ def test_a_missing_process_is_reported_in_one_line(tmp_path):
   "event, message",
   [
     ("seeded", "config: that of process 1 is not that of process 0"),
+    ("other", "train.init_from=: that of process 1 is not that of process 0"),
     ("apart", "process 1 does not see what process 0 writes"),
   ],
 )
@@ -181,3 +183,16 @@ def test_all_processes_refuse_what_is_not_alike(tmp_path, event, message):
       "ValueError: train.checkpoint_dir=" in output and message in output
     )
   assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_all_processes_end_where_all_checkpoints_are_damaged(tmp_path):
+  """The first one alone looks; the others do not wait for it in vain."""
+  broken = tmp_path / "checkpoints" / "3"
+  broken.mkdir(parents=True)
+  (broken / checkpoint.LISTING).write_text('{"_CHECKPOINT_METADATA": 7}')
+  started = start(tmp_path, 2)
+  for process in started:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert "ValueError: " in output
+    assert "checkpoints: all checkpoints are damaged" in output

@@ -6,12 +6,13 @@ config and with a scheduler of another class.
 """
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from mvjax import tokenizer
+from mvjax import diffusion, tokenizer
 from mvjax.models import epipolar_mv, stable_diffusion
 from mvjax.training import components, loop
 from mvjax.training.tasks import registry
@@ -98,12 +99,38 @@ def test_a_missing_scaling_factor_is_that_of_stable_diffusion(folders):
   assert model.scaling_factor == 0.18215
 
 
-def test_another_prediction_type_is_refused(folders, tmp_path):
+@pytest.mark.parametrize(
+  "changed, message",
+  [
+    (
+      dict(prediction_type="v_prediction"),
+      "schedule.prediction_type='v_prediction' .there 'epsilon'. is not",
+    ),
+    (dict(beta_end=0.02), "schedule.beta_end=0.02 .there 0.012. is not"),
+    (
+      dict(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+      "epsilon.*, rescale_betas_zero_snr=True .there False. is not",
+    ),
+    (dict(num_train_timesteps=500), "num_train_timesteps=500 .there 1000."),
+  ],
+  ids=str,
+)
+def test_another_noise_table_is_refused(folders, tmp_path, changed, message):
   made = config(folders / "sd15")
-  with made.unlocked():
-    made.schedule.prediction_type = "v_prediction"
-  with pytest.raises(ValueError, match="predicts 'epsilon'"):
+  made.schedule.update(changed)
+  with pytest.raises(ValueError, match=message):
     make_task(made, tmp_path)
+
+
+def test_a_noise_table_may_be_described_otherwise(folders, tmp_path):
+  home = tmp_path / "listed"
+  shutil.copytree(folders / "sd15", home)
+  made = config(home)
+  table = diffusion.NoiseSchedule.from_config(made.schedule.to_dict())
+  change(
+    home / "scheduler/scheduler_config.json", trained_betas=table.betas.tolist()
+  )
+  components._check_schedule(made)
 
 
 def test_the_wrong_generation_is_refused(folders, tmp_path):

@@ -38,6 +38,20 @@ def test_all_violations_are_listed():
     assert name in str(error.value)
 
 
+def test_prefetch_of_the_data_in_use_holds_a_batch_of_every_thread():
+  config = small.config("multiview", init_from="somewhere")
+  with config.unlocked():
+    for section in (config.data, config.image_data):
+      section.update(threads=4, prefetch=3)
+  with pytest.raises(ValueError, match=" data.threads=4: .* data.prefetch=3"):
+    validation.validate(config)
+  config.data.prefetch = 4
+  validation.validate(config)
+  config.train.image_batch_share = 0.5
+  with pytest.raises(ValueError, match="image_data.threads=4"):
+    validation.validate(config)
+
+
 def test_unknown_variant_lists_the_known_ones():
   with pytest.raises(ValueError, match="vae, image, multiview"):
     nano.get_config("video")
