@@ -13,8 +13,8 @@ text encoder and the autoencoder frozen. `:MESH` is one of configs/presets.py;
 made-up shapes. docs/training.md is the walk-through.
 
 Hardware, and what the planner says of a train step on latents that were encoded
-beforehand (docs/scale.md; never timed): GiB of a chip's memory, and the least
-seconds for the assets of a step.
+beforehand (docs/scale.md; never timed): GiB of a chip's memory, and seconds by
+the roofline for the assets of a step.
 
   v5e-16     2.7 of 15.8 GiB   0.37 s for 64
   v5e-256    2.6 of 15.8 GiB   0.29 s for 1024

@@ -6,6 +6,7 @@ reads and array_record does too (local, gs://).
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -110,10 +111,25 @@ def folders(path: epath.PathLike) -> list[epath.Path]:
 def open_data_set(path: epath.PathLike) -> DataSet:
   """Opens the data set at a path; see `folders` for what it may be.
 
+  Its descriptions are read once, and again when one of them has changed.
+
   Raises:
     ValueError: There is none, or its parts do not belong together.
   """
-  homes = folders(path)
+  homes = tuple(folders(path))
+  stats = [(home / INFO).stat() for home in homes]
+  versions = tuple((stat.mtime, stat.length) for stat in stats)
+  return _opened(str(path), homes, versions)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(
+  path: str,
+  homes: tuple[epath.Path, ...],
+  versions: tuple[tuple[int, int], ...],
+) -> DataSet:
+  """The data set in these folders, whose descriptions have these versions."""
+  del versions  # of what is kept
   parts = [tfds.builder_from_directory(home) for home in homes]
   infos = [part.info.metadata for part in parts]
   sources = [info["source_digest"] for info in infos]

@@ -1,4 +1,4 @@
-"""What a compiled program costs a device, and what bounds its time."""
+"""What a compiled program costs a device, and what its time may be."""
 
 import collections
 import dataclasses
@@ -77,10 +77,12 @@ class Cost:
     """Bytes that the device sends."""
     return sum((size for _, size in self.collectives.values()), 0.0)
 
-  def bounds(self, chip: chips.Chip) -> dict[str, float]:
+  def roofline(self, chip: chips.Chip) -> dict[str, float]:
     """Seconds that each part of a chip needs at its peak.
 
-    The largest is the roofline bound, and what limits the program.
+    The largest says what limits the program and is an estimate of its time. It
+    is no bound: `bytes` that stay in the chip's fast memory count as if they
+    went through the slow one.
     """
     return {
       "matrix units": self.flops / chip.flops,

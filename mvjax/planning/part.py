@@ -53,6 +53,8 @@ class Call:
   Attributes:
     block: the kind.
     times: how often the program calls it.
+    parts: that a batch is taken in, each forward and backward before the next;
+      the calls are divided between them.
     backward: whether it runs backward too.
     learns: whether its parameters then get a gradient.
     replicated: whether every device has its parameters whole.
@@ -60,6 +62,7 @@ class Call:
 
   block: blocks.Block
   times: int
+  parts: int = 1
   backward: bool = False
   learns: bool = False
   replicated: bool = False
@@ -86,7 +89,9 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sum:
-  """Totals of blocks: work, what backward needs, the largest temporary."""
+  """Totals of blocks: work, what backward needs of one part, the largest
+  temporary.
+  """
 
   cost: cost.Cost
   kept: int
@@ -179,7 +184,9 @@ def add_up(calls: Sequence[Call], *, mesh: Mesh, title: str) -> Sum:
       sent=size(calls) / max(size(covered), 1),
     ),
     kept=sum(
-      call.times * blocks.saved_bytes(call.block, learns=call.learns, mesh=mesh)
+      call.times
+      // call.parts
+      * blocks.saved_bytes(call.block, learns=call.learns, mesh=mesh)
       for call in calls
       if call.backward
     ),

@@ -16,6 +16,7 @@ from concurrent import futures
 from typing import Any
 
 import jax
+import numpy as np
 import tensorstore
 from etils import epath
 from orbax.checkpoint import v1 as ocp
@@ -177,6 +178,25 @@ class Checkpoints:
       self.latest, {"state": abstract}
     )
     return loaded["state"]
+
+  def load_average(self, like: Any) -> Any:
+    """The newest state's `ema` in host memory, as numpy arrays.
+
+    Nothing else is read, and no device has anything of it.
+
+    Args:
+      like: A `TrainState` with the shapes of the whole state.
+    """
+    left_out = jax.tree.map(lambda _: ocp.PLACEHOLDER, like)
+    # An array, where a shape would ask for a device; it has one number.
+    wanted = jax.tree.map(
+      lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape),
+      like.ema,
+    )
+    loaded = self._checkpointer.load_checkpointables(
+      self.latest, {"state": left_out.replace(ema=wanted)}
+    )
+    return loaded["state"].ema
 
   def _finish(self) -> None:
     """Waits for the checkpoint that is being written and for its listing."""

@@ -1,6 +1,7 @@
 """The models of a run: networks from the config, weights new or from a folder.
 
-The config decides the architecture; a folder of another one is an error.
+The config decides the architecture; a folder of another one is an error. What
+is read stays in host memory, what is new is made on the default device.
 """
 
 import pathlib
@@ -148,7 +149,7 @@ def multiview_model(
     part = home / epipolar_mv.COMPONENT
     found = folders.read_component(home, epipolar_mv.COMPONENT)
     _same(found.config, wanted, source=part)
-    added = checkpoint.read_params(found, shapes, source=str(part))
+    added = checkpoint.read_arrays(found, shapes, source=str(part))
   else:
     added = _new(
       config,
@@ -282,7 +283,7 @@ def _read(
   found = folders.read_component(home, name)
   _same(_fields(from_config(found.config)), _fields(module), source=part)
   shapes = stable_diffusion.abstract_params(module, *inputs)
-  return checkpoint.read_params(found, shapes, source=str(part))
+  return checkpoint.read_arrays(found, shapes, source=str(part))
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:

@@ -80,7 +80,10 @@ class Program:
     )
 
   def start(self) -> state.TrainState:
-    """A state at step 0; no device ever holds more than its part."""
+    """A state at step 0; no device ever holds more than its part.
+
+    The task's parameters are in host memory for that.
+    """
     trained, _ = self._split()
     create = jax.jit(self._create, out_shardings=_places(self.state))
     return create(

@@ -1,12 +1,13 @@
 """From a run to a model folder that everything else can load."""
 
+import functools
+import itertools
 import json
 import pathlib
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -51,7 +52,9 @@ def publish(
 
   The folder has diffusers' layout and a training.json with the chain of legs
   that made it; `train.init_from` takes it as it is. Works beside a running
-  training.
+  training, needs no room on a device for the train state, and reads the data
+  set only where it has to: for the latent scale of a new autoencoder, or for a
+  tokenizer that is lost.
 
   Args:
     workdir: Folder of the run.
@@ -62,8 +65,9 @@ def publish(
     `out` as a path.
 
   Raises:
-    ValueError: There is no checkpoint, `train.init_from` holds other weights
-      than the run began with, or a weight overflows `dtype`.
+    ValueError: There is no checkpoint, no data set where it is needed,
+      `train.init_from` holds other weights than the run began with, or a
+      weight overflows `dtype`.
   """
   workdir, out = record.local_folder(workdir), pathlib.Path(out)
   folder = record.checkpoint_folder(workdir)
@@ -79,22 +83,32 @@ def publish(
     checkpoint.check_weights(
       description, record.weights_of(config.train.init_from)
     )
-    stream = loop.open_streams(config)["main"]
+    stream = _opened_late(config)
     task = registry.make(config, workdir=workdir, stream=stream)
     run = program.Program(config, task, mesh=meshes.single())
-    trained = checkpoints.load(run.state)
+    average = checkpoints.load_average(run.state)
   task.write(
-    jax.device_get(run.whole(trained.ema)),
-    jax.device_get(task.frozen),
+    run.whole(average),
+    task.frozen,
     out,
     dtype=dtype,
-    batches=_first(stream.start(0)),
+    batches=_first(stream),
   )
   text = json.dumps(description, indent=1, sort_keys=True) + "\n"
   (out / record.FILE).write_text(text)
   return out
 
 
-def _first(batches: Iterator[data.Batch]) -> Iterator[data.Batch]:
-  for _ in range(_SCALE_BATCHES):
-    yield next(batches)
+def _opened_late(config: ml_collections.ConfigDict) -> data.Stream:
+  """The run's data, looked for when something of it is asked for."""
+  opened = functools.cache(lambda: loop.open_streams(config)["main"])
+  return data.Stream(
+    start=lambda *args: opened().start(*args),
+    captions=lambda: opened().captions(),
+    fingerprint={},
+  )
+
+
+def _first(stream: data.Stream) -> Iterator[data.Batch]:
+  """Some batches; a task that asks for none opens no data."""
+  yield from itertools.islice(stream.start(0), _SCALE_BATCHES)

@@ -1,13 +1,14 @@
 """A whole model on disk, in any format, before its networks are built.
 
 Whatever the format, the components are what a diffusers folder holds, and
-their tensors stay in the file until `read_params` takes them, one at a time.
+their tensors stay in the file until `read_params` or `read_arrays` takes them,
+one at a time.
 """
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -106,13 +107,21 @@ def read_params(
     ValueError: missing, unexpected or mis-shaped tensors by name, or a number
       that is not finite in its target dtype.
   """
-  found = check_params(component, abstract_params, source=source)
-  wanted = flax.traverse_util.flatten_dict(dict(abstract_params))
   return flax.traverse_util.unflatten_dict(
     {
-      path: _read(tensor, wanted[path].dtype, f"{source}: {'/'.join(path)}")
-      for path, tensor in found.items()
+      # Copies that are still under way would keep their sources in memory.
+      path: jax.block_until_ready(jnp.asarray(values))
+      for path, values in _values(component, abstract_params, source=source)
     }
+  )
+
+
+def read_arrays(
+  component: Component, abstract_params: names.Params, *, source: str
+) -> dict[str, Any]:
+  """As `read_params`, but numpy arrays: no device sees them."""
+  return flax.traverse_util.unflatten_dict(
+    dict(_values(component, abstract_params, source=source))
   )
 
 
@@ -190,7 +199,18 @@ def _likely_cause(component: Component) -> str:
   return "Use the weights and the config.json of one model"
 
 
-def _read(tensor: tensors.Tensor, dtype: Any, where: str) -> jax.Array:
+def _values(
+  component: Component, abstract_params: names.Params, *, source: str
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+  """Paths and values of all parameters, which are checked before the first."""
+  found = check_params(component, abstract_params, source=source)
+  wanted = flax.traverse_util.flatten_dict(dict(abstract_params))
+  for path, tensor in found.items():
+    where = f"{source}: {'/'.join(path)}"
+    yield path, _read(tensor, wanted[path].dtype, where)
+
+
+def _read(tensor: tensors.Tensor, dtype: Any, where: str) -> np.ndarray:
   with np.errstate(over="ignore"):
     values = np.asarray(tensor.read(), dtype=dtype, order="C")
   if not np.isfinite(values).all():
@@ -198,5 +218,4 @@ def _read(tensor: tensors.Tensor, dtype: Any, where: str) -> jax.Array:
       f"{where} is not finite in {values.dtype}: read in a wider dtype, or get "
       "undamaged weights"
     )
-  # Copies that are still under way would keep their sources in memory.
-  return jax.block_until_ready(jnp.asarray(values))
+  return values

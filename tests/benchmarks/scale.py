@@ -65,7 +65,7 @@ def programs(options: argparse.Namespace) -> Iterator[Sequence[str]]:
     "TFLOP",
     "GB accessed",
     "MB sent",
-    "at least, ms",
+    "roofline, ms",
     "limited by",
     "compiler's cycles, ms",
   )
@@ -104,7 +104,7 @@ def counts(options: argparse.Namespace) -> Iterator[Sequence[str]]:
     "all memory, GiB",
     "MB sent",
     "links, ms",
-    "at least, ms",
+    "roofline, ms",
   )
   yield ["---"] * 7
   for count, topology, fsdp in COUNTS:
@@ -133,7 +133,7 @@ def views(options: argparse.Namespace) -> Iterator[Sequence[str]]:
     "all memory, GiB",
     "MB sent",
     "links, ms",
-    "at least, ms",
+    "roofline, ms",
   )
   yield ["---"] * 8
   for num_views in VIEWS:

@@ -82,6 +82,23 @@ def test_order_is_a_function_of_the_parts_alone(sets):
   np.testing.assert_array_equal(batches[0]["image"], batches[1]["image"])
 
 
+def test_descriptions_are_read_again_when_they_change(sets, tmp_path):
+  """Once for all that a start and its validations ask."""
+  root, _ = sets
+  parts = tmp_path / "parts"
+  shutil.copytree(root / "parts", parts)
+  first = shards.open_data_set(parts)
+  assert shards.open_data_set(str(parts)) is first
+  (info,) = parts.glob(f"00001-of-00003/*/*/{shards.INFO}")
+  content = json.loads(info.read_text())
+  info.write_text(json.dumps(content, indent=3))
+  again = shards.open_data_set(parts)
+  assert again is not first and again.digest == first.digest
+  shutil.rmtree(parts / "00001-of-00003")
+  with pytest.raises(ValueError, match="1 of 3 parts are missing"):
+    shards.open_data_set(parts)
+
+
 def test_missing_and_foreign_parts_are_named(sets, tmp_path):
   root, _ = sets
   parts = tmp_path / "parts"

@@ -1,9 +1,10 @@
 """A program: steps and samples on several meshes of eight CPU devices.
 
 Writes OUT/results.npz with, for each mesh and batch, loss and gradients of a
-training step and the bytes that a device holds, or sampled views.
+training step and the bytes that devices hold, or sampled views.
 """
 
+import gc
 import pathlib
 import sys
 import warnings
@@ -51,6 +52,7 @@ def train_step(out, sizes, parts):
   task = registry.make(config, workdir=out, stream=stream)
   run = program.Run(config, task, mesh=mesh)
   state = run.program.start()
+  live = live_bytes(mesh)
   batch = run.put(next(stream.start(0)))
   state, metrics = run.step("main", state, batch)
   # After one step the first moments are the clipped gradients times 1 - b1.
@@ -65,6 +67,8 @@ def train_step(out, sizes, parts):
     "gradients": np.concatenate(moments),
     "state_bytes": held(state),
     "batch_bytes": held(batch),
+    "frozen_bytes": held(run.frozen),
+    "live_bytes": live,
   }
 
 
@@ -72,6 +76,17 @@ def held(tree) -> int:
   """Bytes of a tree on its first device."""
   leaves = jax.tree.leaves(tree)
   return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+
+
+def live_bytes(mesh) -> np.ndarray:
+  """Bytes that this process holds on each device of a mesh, in any array."""
+  gc.collect()  # what was made for the meshes before
+  found = dict.fromkeys(mesh.devices.flat, 0)
+  for array in jax.live_arrays():
+    for shard in array.addressable_shards:
+      if shard.device in found:
+        found[shard.device] += shard.data.nbytes
+  return np.array(list(found.values()))
 
 
 def sample(out, devices, count):

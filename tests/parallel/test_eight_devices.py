@@ -36,8 +36,12 @@ def run(tmp_path_factory):
 
 
 def step(results, sizes, parts):
-  names = "loss gradient_norm gradients state_bytes batch_bytes".split()
-  return {name: results[f"step {sizes} {parts} {name}"] for name in names}
+  prefix = f"step {sizes} {parts} "
+  return {
+    name.removeprefix(prefix): value
+    for name, value in results.items()
+    if name.startswith(prefix)
+  }
 
 
 @pytest.mark.parametrize("sizes, parts", eight_devices.STEPS[1:], ids=str)
@@ -63,6 +67,15 @@ def test_devices_share_state_and_batch(run):
     ratio = part["state_bytes"] / whole["state_bytes"]
     assert 1 / sizes[1] <= ratio < 1 / sizes[1] + 0.03
     assert part["batch_bytes"] == whole["batch_bytes"] / np.prod(sizes)
+
+
+@pytest.mark.parametrize("sizes, parts", eight_devices.STEPS, ids=str)
+def test_no_device_holds_more_than_its_part(run, sizes, parts):
+  """Nor does the first, through which whole models once went."""
+  found = step(run[0], sizes, parts)
+  part = found["state_bytes"] + found["frozen_bytes"]
+  assert found["live_bytes"].shape == (np.prod(sizes),)
+  np.testing.assert_allclose(found["live_bytes"], part, rtol=0.01)
 
 
 @pytest.mark.parametrize("devices, count", eight_devices.SAMPLES[1:], ids=str)

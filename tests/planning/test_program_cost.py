@@ -32,8 +32,8 @@ def test_costs_add_by_kind_of_collective():
 
 
 def test_the_roofline_is_the_slowest_part():
-  bounds = ONE.bounds(CHIP)
-  assert bounds == {"matrix units": 0.5, "memory": 2.0, "links": 0.5}
+  seconds = ONE.roofline(CHIP)
+  assert seconds == {"matrix units": 0.5, "memory": 2.0, "links": 0.5}
 
 
 def test_collectives_scale_by_themselves():
@@ -76,7 +76,11 @@ def test_a_program_fits_up_to_the_memory_of_the_chip(temporary, fits):
   assert found["memory_bytes"] == 500 + temporary
   assert found["limited_by"] == "memory"
   assert found["roofline_seconds"] == 2.0
-  assert ("does NOT fit" in report.as_text(made)) is not fits
+  text = report.as_text(made)
+  assert ("does NOT fit" in text) is not fits
+  # An estimate, which the compiler's own may be below.
+  assert "roofline    2e+03 ms, limited by memory" in text
+  assert "at least" not in text
 
 
 def test_what_the_compiler_refuses_does_not_fit():

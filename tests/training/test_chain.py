@@ -1,6 +1,7 @@
 """Autoencoder to 2D model to multi-view model, each from published folders."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,38 @@ def test_a_run_is_exported_in_other_formats(folders, tmp_path, format):
       folders["multiview"].parents[1] / "vae", tmp_path / "vae", format="orbax"
     )
   assert not (tmp_path / "vae").exists()
+
+
+@pytest.fixture
+def data_is_gone(monkeypatch):
+  def gone(*_, **__):
+    raise ValueError("path=gone: no data set")
+
+  monkeypatch.setattr(data, "open_stream", gone)
+
+
+@pytest.mark.parametrize("task", ["image", "multiview"])
+def test_export_needs_no_data(folders, tmp_path, data_is_gone, task):
+  workdir = folders[task].parents[1] / task
+  again = publish.publish(workdir, tmp_path / "again")
+  files = [p.relative_to(again) for p in again.rglob("*") if p.is_file()]
+  assert any(path.suffix == ".safetensors" for path in files)
+  for path in files:
+    assert (again / path).read_bytes() == (folders[task] / path).read_bytes()
+
+
+def test_export_asks_for_data_that_it_needs(folders, tmp_path, data_is_gone):
+  """The scale of latents is measured; a lost tokenizer is learnt anew."""
+  runs = folders["image"].parents[1]
+  with pytest.raises(ValueError, match="path=gone"):
+    publish.publish(runs / "vae", tmp_path / "vae")
+  lost = tmp_path / "run"
+  shutil.copytree(
+    runs / "image", lost, ignore=shutil.ignore_patterns("tokenizer")
+  )
+  with pytest.raises(ValueError, match="path=gone"):
+    publish.publish(lost, tmp_path / "image")
+  assert not list(tmp_path.glob("*/unet"))
 
 
 def make_task(config, workdir):

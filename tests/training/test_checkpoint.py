@@ -7,11 +7,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from etils import epath
 
 from configs import base
-from mvjax.training import checkpoint, record
+from mvjax.training import checkpoint, record, state
 from tests.training import small
 
 
@@ -26,6 +27,23 @@ def test_newest_are_kept_and_read_back(tmp_path):
     loaded = checkpoints.load({"w": jnp.zeros(4), "n": jnp.int32(0)})
   np.testing.assert_array_equal(loaded["w"], 3.0)
   assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_the_average_alone_is_read_into_host_memory(tmp_path):
+  params = {"w": jnp.arange(4.0), "b": jnp.ones((), jnp.bfloat16)}
+  made = state.create(params, optax.adam(0.1))
+  made = made.replace(ema=jax.tree.map(lambda x: x + 1, params))
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(5, made, record={})
+  shapes = jax.eval_shape(lambda: made)
+  with checkpoint.Checkpoints(tmp_path, keep=1, writes=False) as checkpoints:
+    before = len(jax.live_arrays())
+    average = checkpoints.load_average(shapes)
+    assert len(jax.live_arrays()) == before
+  for name, leaf in average.items():
+    assert type(leaf) is np.ndarray and leaf.dtype == params[name].dtype
+  np.testing.assert_array_equal(average["w"], [1.0, 2.0, 3.0, 4.0])
+  np.testing.assert_array_equal(average["b"], 2.0)
 
 
 def described(config):

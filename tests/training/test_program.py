@@ -11,6 +11,7 @@ from mvjax.training import loop, optimizer, program
 from mvjax.training.tasks import registry
 from tests.parallel import small
 from tests.training import several
+from tests.training import small as training
 
 # The tiny model's tokenizer knows other words.
 pytestmark = pytest.mark.filterwarnings("ignore:text cut")
@@ -45,6 +46,20 @@ def paths(tree):
 
 def after(made, batch):
   return jax.eval_shape(made.steps["main"], made.state, batch, made.frozen)
+
+
+def test_a_task_is_in_host_memory(make, tmp_path):
+  """Weights that are read, those that are new, and none beside them."""
+  before = {id(array) for array in jax.live_arrays()}
+  _, read, _ = make()
+  config = training.config("vae")
+  stream = loop.open_streams(config)["main"]
+  new = registry.make(config, workdir=tmp_path, stream=stream)
+  for leaf in jax.tree.leaves([(t.params, t.frozen) for t in (read, new)]):
+    assert isinstance(leaf, np.ndarray)
+  largest = max(leaf.nbytes for leaf in jax.tree.leaves(new.params))
+  left = [a.nbytes for a in jax.live_arrays() if id(a) not in before]
+  assert max(left, default=0) < largest / 2
 
 
 def test_frozen_groups_have_no_averages_and_no_optimiser_state(make):

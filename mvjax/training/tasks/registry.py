@@ -1,8 +1,12 @@
 """Tasks by name, and the tokenizer that a run's texts go through."""
 
+import dataclasses
 import pathlib
+from typing import Any
 
+import jax
 import ml_collections
+import numpy as np
 
 from mvjax import atomic, tokenizer
 from mvjax.parallel import processes
@@ -16,17 +20,38 @@ def make(
   workdir: pathlib.Path,
   stream: data.Stream,
 ) -> task.Task:
-  """The task that `config.task` names."""
+  """The task that `config.task` names, its arrays in host memory.
+
+  Weights that are read never see a device. Those of new networks are made on
+  the default device, which has room for them before the train state is there.
+  """
   if config.task == "vae":
-    return vae.make(config)
-  tokens = find_tokenizer(config, workdir=workdir, stream=stream)
-  return with_tokenizer(config, tokens)
+    made = vae.make(config)
+  else:
+    tokens = find_tokenizer(config, workdir=workdir, stream=stream)
+    made = with_tokenizer(config, tokens)
+  return dataclasses.replace(
+    made, params=_on_host(made.params), frozen=_on_host(made.frozen)
+  )
+
+
+def _on_host(tree: Any) -> Any:
+  """Numpy arrays for those of devices, whose memory is then free."""
+
+  def fetch(leaf):
+    # On a CPU, what `asarray` and `device_get` give is the device's memory.
+    return np.array(leaf) if isinstance(leaf, jax.Array) else leaf
+
+  return jax.tree.map(fetch, tree)
 
 
 def with_tokenizer(
   config: ml_collections.ConfigDict, tokens: tokenizer.Tokenizer
 ) -> task.Task:
-  """The task that `config.task` names, its texts through a given tokenizer."""
+  """The task that `config.task` names, its texts through a given tokenizer.
+
+  It may be traced: nothing is fetched from devices.
+  """
   if config.task == "vae":
     return vae.make(config)
   make_task = {"image": image.make, "multiview": multiview.make}[config.task]

@@ -17,8 +17,8 @@ class Task:
   """A training task; its functions are pure.
 
   Attributes:
-    params: Initial trained parameters.
-    frozen: Parameters and other arrays that steps read.
+    params: Initial trained parameters; for a run, numpy arrays.
+    frozen: Parameters and other arrays that steps read, likewise.
     losses: Loss per kind of batch; kinds are those of the data streams.
     prepare: Loader batch to the arrays a step reads, on the host.
     draw: (averaged params, frozen, `SHOWN` examples of a batch) -> images
