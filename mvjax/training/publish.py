@@ -13,7 +13,14 @@ import numpy as np
 
 from mvjax.models import conversion
 from mvjax.parallel import mesh as meshes
-from mvjax.training import checkpoint, data, loop, program, record
+from mvjax.training import (
+  checkpoint,
+  data,
+  loop,
+  program,
+  record,
+  resumable,
+)
 from mvjax.training.tasks import registry
 from mvjax.weights import write
 
@@ -80,7 +87,7 @@ def publish(
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
     description = record.of_newest(checkpoints)
     config = ml_collections.ConfigDict(description["config"])
-    checkpoint.check_weights(
+    resumable.check_weights(
       description, record.weights_of(config.train.init_from)
     )
     stream = _opened_late(config)

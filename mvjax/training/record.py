@@ -15,7 +15,7 @@ from etils import epath
 from configs import base
 from mvjax import atomic, storage
 from mvjax.models import loading
-from mvjax.training import checkpoint
+from mvjax.training import checkpoint, resumable
 
 FILE = "training.json"
 _CONFIG = "config.json"
@@ -61,7 +61,7 @@ class Journal:
     first_step = 0
     if checkpoints.latest is not None:
       before = of_newest(checkpoints)
-      checkpoint.check_resumable(
+      resumable.check_resumable(
         before,
         config=self._config,
         fingerprint=self._fingerprint,
@@ -103,7 +103,7 @@ def of_newest(checkpoints: checkpoint.Checkpoints) -> dict[str, Any]:
   """The record of the newest checkpoint, with the fields of today's config."""
   found = checkpoints.record()
   defaults = as_json(base.get_config())
-  return found | {"config": checkpoint.complete(found["config"], defaults)}
+  return found | {"config": resumable.complete(found["config"], defaults)}
 
 
 def weights_of(folder: str) -> dict[str, str]:

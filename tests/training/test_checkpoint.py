@@ -1,6 +1,5 @@
 """Checkpoints keep what they were given and refuse what does not fit."""
 
-import json
 import shutil
 import time
 
@@ -11,9 +10,7 @@ import optax
 import pytest
 from etils import epath
 
-from configs import base
-from mvjax.training import checkpoint, record, state
-from tests.training import small
+from mvjax.training import checkpoint, state
 
 
 def test_newest_are_kept_and_read_back(tmp_path):
@@ -44,105 +41,6 @@ def test_the_average_alone_is_read_into_host_memory(tmp_path):
     assert type(leaf) is np.ndarray and leaf.dtype == params[name].dtype
   np.testing.assert_array_equal(average["w"], [1.0, 2.0, 3.0, 4.0])
   np.testing.assert_array_equal(average["b"], 2.0)
-
-
-def described(config):
-  return {
-    "config": record.as_json(config),
-    "data": {"main": {"records": 5, "looks": ["full"]}},
-  }
-
-
-def check(before, config, data, weights=None):
-  checkpoint.check_resumable(
-    before,
-    config=record.as_json(config),
-    fingerprint={"main": data},
-    weights=weights or {},
-  )
-
-
-def test_every_differing_field_is_listed():
-  config = small.config("vae")
-  before = described(config)
-  with config.unlocked():
-    config.optimizer.learning_rate = 0.5
-    config.vae.latent_channels = 7
-    config.train.max_minutes = 3.0
-  with pytest.raises(ValueError) as error:
-    check(before, config, {"records": 6, "looks": ["full"]})
-  for name in ("learning_rate=0.001 (now 0.5)", "latent_channels", "records=5"):
-    assert name in str(error.value)
-  assert "max_minutes" not in str(error.value)
-
-
-def test_weights_may_move_and_may_not_change():
-  config = small.config("vae", init_from="here")
-  before = described(config) | {"weights": {"vae": "1", "unet": "2"}}
-  config.train.init_from = "there"
-  data = before["data"]["main"]
-  check(before, config, data, {"vae": "1", "unet": "2"})
-  for weights, name in (
-    ({"vae": "1", "unet": "3"}, "train.init_from/unet='2' .now '3'"),
-    ({"vae": "1"}, "train.init_from/unet='2' .now None"),
-  ):
-    with pytest.raises(ValueError, match=name):
-      check(before, config, data, weights)
-    with pytest.raises(ValueError, match=f"init_from=here: .* {name}"):
-      checkpoint.check_weights(before, weights)
-
-
-def test_old_records_know_only_where_the_weights_were():
-  config = small.config("vae", init_from="here")
-  before = described(config)
-  data = before["data"]["main"]
-  check(before, config, data, {"vae": "1"})
-  checkpoint.check_weights(before, {"vae": "1"})
-  config.train.init_from = "there"
-  with pytest.raises(ValueError, match="train.init_from='here'"):
-    check(before, config, data, {"vae": "1"})
-
-
-def test_a_constant_rate_may_run_longer_and_a_cosine_may_not():
-  config = small.config("vae")
-  for schedule, allowed in (("constant", True), ("cosine", False)):
-    with config.unlocked():
-      config.optimizer.schedule = schedule
-      config.train.steps = 8
-    before = described(config)
-    with config.unlocked():
-      config.train.steps = 80
-    data = {"records": 5, "looks": ["full"]}
-    if allowed:
-      check(before, config, data)
-    else:
-      with pytest.raises(ValueError, match="train.steps=8"):
-        check(before, config, data)
-
-
-def test_a_field_that_an_old_run_did_not_know_had_its_default():
-  """Whole fields only: a new entry of a mapping is another architecture."""
-  config = record.as_json(small.config("vae"))
-  defaults = record.as_json(base.get_config())
-  old = json.loads(json.dumps(config))
-  for section, field in (("train", "keep"), ("optimizer", "b1")):
-    del old[section][field]
-  del old["schedule"]
-  old["epipolar"]["points"] = {"mid_block": 4}
-  whole = checkpoint.complete(old, defaults)
-  assert whole["epipolar"]["points"] == {"mid_block": 4}
-  described = {"config": whole, "data": {}}
-
-  def check(**adam):
-    new = config | {"optimizer": config["optimizer"] | adam}
-    new["epipolar"] = old["epipolar"]
-    checkpoint.check_resumable(
-      described, config=new, fingerprint={}, weights={}
-    )
-
-  check()
-  with pytest.raises(ValueError, match="optimizer.b1=0.9 .now 0.5"):
-    check(b1=0.5)
 
 
 @pytest.fixture(scope="module")
