@@ -280,10 +280,7 @@ def _decode_files(
   camera: geometry.Camera | None,
   depths: Sequence[pathlib.Path],
 ) -> Views:
-  pictures = []
-  for file in dict.fromkeys(files):
-    with Image.open(file) as picture:
-      pictures.append(np.asarray(picture.convert("RGBA"), np.float32))
+  pictures = [_decode(file, "RGBA") for file in dict.fromkeys(files)]
   if len(pictures) < len(files):
     pictures = _split(pictures, files)
   sizes = {picture.shape[:2] for picture in pictures}
@@ -296,11 +293,8 @@ def _decode_files(
   alpha = rgba[..., 3] / 255
   depth = None
   if depths:
-    scaled = []
-    for file in depths:
-      with Image.open(file) as picture:
-        scaled.append(np.asarray(picture, np.float32))
-    depth = np.stack(scaled) / rendered_object.DEPTH_SCALE
+    scaled = np.stack([_decode(file) for file in depths])
+    depth = scaled / rendered_object.DEPTH_SCALE
   # Rounded, as the picture would be if its file were opaque.
   colour = rgba[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None])
   return Views(
@@ -309,6 +303,17 @@ def _decode_files(
     depth=depth,
     camera=camera,
   )
+
+
+def _decode(file: pathlib.Path, mode: str | None = None) -> np.ndarray:
+  """The levels of a picture, in a mode of Pillow's or in its own."""
+  try:
+    with Image.open(file) as picture:
+      return np.asarray(picture.convert(mode) if mode else picture, np.float32)
+  except (OSError, SyntaxError) as error:  # Pillow has no error of its own.
+    raise ValueError(
+      f"{file}: damaged picture ({error}); write it again or remove its folder"
+    ) from error
 
 
 def _split(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import fake_assets
 import numpy as np
@@ -96,16 +97,36 @@ def spoil(folder, number, *, camera=False):
     Image.new("RGB", (24, 24), "white").save(picture)
 
 
-def test_one_bad_asset_stops_nothing(folders):
+def another_size(file):
+  Image.new("RGB", (9, 9)).save(file)
+
+
+def truncated(file):
+  file.write_bytes(file.read_bytes()[:-40])
+
+
+def no_picture(file):
+  file.write_bytes(b"a page that says 404")
+
+
+@pytest.mark.parametrize(
+  "damage, reason",
+  [
+    (another_size, "different sizes"),
+    (truncated, r"view_03\.png: damaged picture"),
+    (no_picture, r"view_03\.png: damaged picture"),
+  ],
+)
+def test_one_bad_asset_stops_nothing(folders, damage, reason):
   write_set(folders / "mixed", 0.1, opaque=True)
-  (folders / "mixed/ball-1/view_03.png").unlink()
-  Image.new("RGB", (9, 9)).save(folders / "mixed/ball-1/view_03.png")
+  damage(folders / "mixed/ball-1/view_03.png")
   for _ in range(2):  # What is kept says it again.
     report = run(folders, ("good", "mixed"))
     method = report["methods"]["mixed"]
     assert method["figures"]["mvc"]["num_assets"] == 2
     failed = method["failures"]["mvc"]
     assert failed["of"] == 3 and list(failed["reasons"]) == ["ball-1"]
+    assert re.search(reason, failed["reasons"]["ball-1"])
     (note,) = report["notes"]
     assert note.startswith("mvc: 1 of 3 assets of mixed failed; ball-1: ")
     assert note in lib.format_report(report)
