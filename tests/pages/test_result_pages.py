@@ -7,7 +7,9 @@ import re
 import pytest
 import reading
 
+from mvjax.commands import evaluate, view
 from mvjax.pages import results, shared, site
+from mvjax.table import run
 
 _EVIL = "</title></textarea><script>alert('1')</script><img src=x onerror=y>"
 _VENDORED = pathlib.Path(shared.__file__).parents[1] / "assets/model_viewer"
@@ -198,6 +200,31 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, write):
   (folder / "sample.json").write_text("{")
   with pytest.raises(ValueError, match="sample.json: is no JSON"):
     site.build(out)
+
+
+def test_a_table_keeps_its_page(tmp_path, write, monkeypatch, capsys):
+  """It is announced when it is made, and shown as it is."""
+  out = tmp_path / "out"
+  write("a sofa")
+
+  def make(config, folder):
+    assert (config, folder) == ("a config", str(out))
+    (out / "table.md").write_text("# figures")
+    (out / "table.json").write_text("{}")
+    (out / "index.html").write_text("figures and samples")
+
+  monkeypatch.setattr(run, "evaluate", make)
+  evaluate.evaluate_table("a config", str(out))
+  for _ in range(2):
+    said = capsys.readouterr().out
+    assert (out / "index.html").resolve().as_uri() in said
+    view.view_results(str(out), metrics=None, port=0, serve=False)
+  assert (out / "index.html").read_text() == "figures and samples"
+  with pytest.raises(ValueError, match="metrics=x.json: .*leave --metrics out"):
+    view.view_results(str(out), metrics="x.json", port=0, serve=False)
+  (out / "index.html").unlink()
+  with pytest.raises(FileNotFoundError, match="evaluate --table"):
+    view.view_results(str(out), metrics=None, port=0, serve=False)
 
 
 def test_the_viewer_is_the_recorded_one():
