@@ -5,7 +5,9 @@ in packages. With weights by path: FID and KID in both resize conventions,
 inception score, CLIP score and R-precision. Without CLIP weights, and with a
 data set of renders as reference, the retrieval score stands for the text.
 
-The reference is taken as fixed: intervals are over the measured assets.
+The reference is taken as fixed: intervals are over the measured assets. An
+asset that cannot be measured is left out by all figures and counted in the
+notes; one of the reference stops everything.
 """
 
 import dataclasses
@@ -97,7 +99,8 @@ def evaluate(
 
   Raises:
     FileNotFoundError: a folder or weights file is missing.
-    ValueError: one line about what is wrong with the request or a file.
+    ValueError: one line about what is wrong with the request or the
+      reference, or a method has fewer than two assets that can be measured.
   """
   out = pathlib.Path(out)
   reference = view_sets.open_set(
@@ -107,12 +110,11 @@ def evaluate(
     split=settings.split,
     looks=settings.looks,
   )
-  for label, assets in (*sets.items(), ("reference", reference)):
-    if len(assets) < 2:
-      raise ValueError(
-        f"{label}: distances between sets need two assets or more, there is "
-        f"{len(assets)}"
-      )
+  _check_number("reference", reference)
+  every, failures = dict(sets), {}
+  sets = {}
+  for label, assets in every.items():
+    sets[label], failures[label] = check(label, assets)
   methods = {
     label: {
       "folder": assets[0].source,
@@ -120,8 +122,9 @@ def evaluate(
       "num_images": sum(asset.num_views for asset in assets),
       "figures": {},
       "published": {},
+      "failures": failures[label],
     }
-    for label, assets in sets.items()
+    for label, assets in every.items()
   }
   kept = networks.Kept(out / "features")
   for network, params in _distance_networks(settings):
@@ -136,7 +139,7 @@ def evaluate(
       methods[label]["figures"] |= figures
       methods[label]["published"] |= published
   text, about_text = _text(settings, sets, kept=kept)
-  for label, assets in sets.items():
+  for label, assets in every.items():
     methods[label]["figures"] |= text.get(label, {}) | cost.figures(assets)
     methods[label]["figures"] = {
       name: estimate.to_json()
@@ -153,6 +156,7 @@ def evaluate(
     },
     "text": about_text,
     "intervals": "95 %, over assets, the reference being fixed",
+    "notes": report.failure_notes(methods),
     "methods": methods,
   }
   store.write_json(out / "images.json", content)
@@ -170,8 +174,42 @@ def format_report(content: Mapping[str, Any]) -> str:
       f"text: {content['text']}",
       f"±: {content['intervals']}. Frechet distances depend on n: compare at "
       "equal n, and read the kernel distances first.",
+      *content["notes"],
     ]
   )
+
+
+def check(
+  label: str, assets: Sequence[view_sets.Asset]
+) -> tuple[list[view_sets.Asset], dict[str, Any]]:
+  """The assets that can be measured, and the failures of the others.
+
+  Returns:
+    The assets; and, if there are others, under 'images' how many there were
+    and the reasons by asset (see `report.failure_notes`).
+
+  Raises:
+    ValueError: fewer than two can be measured.
+  """
+  found, reasons = networks.measurable(assets)
+  _check_number(label, found, reasons)
+  if not reasons:
+    return found, {}
+  return found, {"images": {"of": len(assets), "reasons": reasons}}
+
+
+def _check_number(
+  label: str,
+  assets: Sequence[view_sets.Asset],
+  reasons: Mapping[str, str] | None = None,
+) -> None:
+  """Raises ValueError if there are too few for distances."""
+  if len(assets) < 2:
+    failed = "".join(f"; {reason}" for reason in [*(reasons or {}).values()][:1])
+    raise ValueError(
+      f"{label}: distances between sets need two assets or more, there is "
+      f"{len(assets)}{failed}"
+    )
 
 
 class _Comparison:

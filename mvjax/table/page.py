@@ -28,7 +28,8 @@ def write(
   Args:
     out: folder of the table.
     sets: assets of every row, by its label.
-    methods: of `consistency_report.evaluate`.
+    methods: of `consistency_report.evaluate`, with the failures of both
+      reports.
     content: what `run.evaluate` returns.
     pictures: plots in `out`.
 
