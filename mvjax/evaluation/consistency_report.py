@@ -124,7 +124,7 @@ def evaluate(
   tools = dataclasses.replace(tools, true_masks=not opaque)
   methods = {}
   for label, assets in chosen.items():
-    chosen[label], searched = nominal_cameras.search(
+    chosen[label], searched, lost = nominal_cameras.search(
       assets, kept=out / "cameras" / label, true_masks=tools.true_masks
     )
     methods[label] = {
@@ -137,7 +137,9 @@ def evaluate(
       "cameras_found": searched,
       "figures": {},
       "assets": {},
-      "failures": {},
+      "failures": {"cameras": {"of": len(assets), "reasons": lost}}
+      if lost
+      else {},
     }
   for name in settings.metrics:
     for label, assets in chosen.items():

@@ -232,6 +232,23 @@ def test_nominal_lenses_are_searched_once(folders, monkeypatch):
   assert "40 degrees, as good from 30 to 55" in note
 
 
+def test_a_lens_that_is_not_found_is_reported(folders):
+  """Seven of eight views are blank: one outline tells no lens."""
+  given = fake_assets.ball(COUNT, size=24, colours=np.full(COUNT, 0.1))
+  fake_assets.write(
+    folders / "nominal/ball",
+    given,
+    prompt="ball",
+    record={"metric_cameras": False},
+    opaque=True,
+  )
+  for number in range(1, COUNT):
+    spoil(folders / "nominal/ball", number)
+  report = run(folders, ("nominal",), floor=False)
+  note = "cameras: 1 of 1 assets of nominal failed; ball: field of view not"
+  assert any(line.startswith(note) for line in report["notes"])
+
+
 def test_kept_figures_are_of_one_version(folders, monkeypatch):
   stand_in = fake_assets.StandInRefit()
   tools = lib.Tools(refit=stand_in.refit)
