@@ -90,6 +90,10 @@ class Settings:
         f"metrics={','.join(self.metrics)!r} must be some of "
         f"{', '.join(METRICS)}"
       )
+    for name in ("floor_assets", "limit", "holdout_limit"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name}={value}: must be 1 or more")
 
 
 def evaluate(

@@ -336,6 +336,9 @@ def test_few_views_are_remarked(folders):
 def test_faults_are_named(folders):
   with pytest.raises(ValueError, match="metrics='mvc,met3r'.*holdout"):
     lib.Settings(metrics=("mvc", "met3r"))
+  for name in ("limit", "holdout_limit", "floor_assets"):
+    with pytest.raises(ValueError, match=f"^{name}=0: must be 1 or more"):
+      lib.Settings(**{name: 0})
   (folders / "bad/ball-1/transforms.json").unlink()
   with pytest.raises(ValueError, match="bad, ball-1: .*transforms.json"):
     run(folders)
