@@ -91,6 +91,11 @@ class Asset:
     """Whether lens and distance are known; nominal ones are to be searched."""
     return self.record.get("metric_cameras") is not False
 
+  @property
+  def cluster(self) -> str:
+    """Samples of one prompt with several seeds have it in common."""
+    return self.prompt if "seed" in self.record else self.name
+
 
 def open_set(
   source: str | os.PathLike,
@@ -283,7 +288,9 @@ def _read_sample(file: pathlib.Path) -> dict[str, Any]:
   except ValueError as error:
     raise ValueError(f"{file}: is no JSON ({error}); write it again") from error
   if not isinstance(content, dict):
-    raise ValueError(f'{file}: must be an object, such as {{"prompt": "a sofa"}}')
+    raise ValueError(
+      f'{file}: must be an object, such as {{"prompt": "a sofa"}}'
+    )
   for name, kind in _TYPES.items():
     if name in content and not isinstance(content[name], kind):
       raise ValueError(

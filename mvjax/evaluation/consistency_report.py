@@ -172,7 +172,7 @@ def evaluate(
     "refit": tools.refit.settings,
     "folds": tools.folds,
     "masks": "true alpha" if tools.true_masks else "found from the background",
-    "intervals": "95 %, over assets",
+    "intervals": "95 %, over assets, those of one prompt together",
     "notes": notes,
     "methods": methods,
   }
@@ -309,13 +309,15 @@ def _estimates(
   found = {}
   for name in dict.fromkeys(name for row in rows for name in row):
     pairs = [
-      (row[name], asset.num_views)
+      (row[name], asset.num_views, asset.cluster)
       for row, asset in zip(rows, assets, strict=True)
       if row.get(name) is not None
     ]
     if pairs:
-      values, counts = zip(*pairs, strict=True)
-      found[name] = bootstrap.mean(values, num_images=sum(counts))
+      values, counts, clusters = zip(*pairs, strict=True)
+      found[name] = bootstrap.mean(
+        values, num_images=sum(counts), clusters=clusters
+      )
   return found
 
 

@@ -132,9 +132,10 @@ def evaluate(
     compare = _Comparison(network, target)
     for label, assets in sets.items():
       measured = kept.features(assets, network, label)
-      figures, published = compare.measure(measured)
+      clusters = [asset.cluster for asset in assets]
+      figures, published = compare.measure(measured, clusters)
       if params is not None:
-        more, shown = _inception_score(params, measured, network)
+        more, shown = _inception_score(params, measured, network, clusters)
         figures, published = figures | more, published | shown
       methods[label]["figures"] |= figures
       methods[label]["published"] |= published
@@ -155,7 +156,8 @@ def evaluate(
       "looks": list(settings.looks),
     },
     "text": about_text,
-    "intervals": "95 %, over assets, the reference being fixed",
+    "intervals": "95 %, over assets, those of one prompt together, the "
+    "reference being fixed",
     "notes": report.failure_notes(methods),
     "methods": methods,
   }
@@ -205,10 +207,10 @@ def _check_number(
 ) -> None:
   """Raises ValueError if there are too few for distances."""
   if len(assets) < 2:
-    failed = "".join(f"; {reason}" for reason in [*(reasons or {}).values()][:1])
+    reason = next(iter((reasons or {}).values()), "")
     raise ValueError(
       f"{label}: distances between sets need two assets or more, there is "
-      f"{len(assets)}{failed}"
+      f"{len(assets)}{'; ' * bool(reason)}{reason}"
     )
 
 
@@ -220,7 +222,7 @@ class _Comparison:
     self._moments = frechet.moments(target.values)
 
   def measure(
-    self, measured: networks.FeatureSet
+    self, measured: networks.FeatureSet, clusters: Sequence[str]
   ) -> tuple[dict[str, bootstrap.Estimate], dict[str, Any]]:
     """Estimates by name, and the published protocols' figures."""
     sums = kernel_distance.kernel_sums(
@@ -243,8 +245,11 @@ class _Comparison:
       len(self._target.values),
     )
     figures = {
-      self._network.kernel: bootstrap.estimate(sums.distance, measured.groups),
-      self._network.frechet: bootstrap.estimate(distance, measured.groups),
+      name: bootstrap.estimate(statistic, measured.groups, clusters=clusters)
+      for name, statistic in (
+        (self._network.kernel, sums.distance),
+        (self._network.frechet, distance),
+      )
     }
     published = {
       f"{self._network.kernel}, subsets": {
@@ -275,6 +280,7 @@ def _inception_score(
   params: inception.Parameters,
   measured: networks.FeatureSet,
   network: networks.Network,
+  clusters: Sequence[str],
 ) -> tuple[dict[str, bootstrap.Estimate], dict[str, Any]]:
   logs = inception_score.log_probabilities(
     inception.logits(params, measured.values)
@@ -284,6 +290,7 @@ def _inception_score(
   estimate = bootstrap.estimate(
     lambda w: inception_score.inception_score(logs, w[measured.groups]),
     measured.groups,
+    clusters=clusters,
   )
   published = {"mean": mean, "std": deviation, "splits": inception_score.SPLITS}
   return (
@@ -345,7 +352,8 @@ def _clip_figures(
 
   def by_asset(values: np.ndarray) -> bootstrap.Estimate:
     means = [values[measured.groups == i].mean() for i in range(len(assets))]
-    return bootstrap.mean(means, num_images=len(values))
+    clusters = [asset.cluster for asset in assets]
+    return bootstrap.mean(means, num_images=len(values), clusters=clusters)
 
   figures = {"CLIP score": by_asset(scores[rows, columns])}
   if len(prompts) > 1:

@@ -263,7 +263,12 @@ def score(
     views, references.views, num_classes=len(words)
   )
   return Score(
-    sampled=nearest_mean.recalls(ranks, views.labels, views.objects),
+    sampled=nearest_mean.recalls(
+      ranks,
+      views.labels,
+      views.objects,
+      clusters=[asset.cluster for asset in assets],
+    ),
     per_word={
       words[i]: {
         f"R@{k}": float(np.mean(ranks[views.labels == i] < k))

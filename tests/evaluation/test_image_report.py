@@ -40,7 +40,7 @@ def write_set(folder, colours, *, seed):
       folder / f"asset-{i}",
       picture(colour, rng),
       prompt="a red ball" if colour == RED else "a blue ball",
-      seed=i,
+      seed=None,  # other objects, not one prompt drawn again
       record={
         "seconds_of_batch": {"denoise": 5.0, "decode": 1.0, "compile": 9.0},
         "batch_size": 3,
@@ -256,7 +256,7 @@ def test_retrieval_stands_for_clip(folders, renders):
   assert found == good["retrieval R@1 of 20"]
 
 
-def test_one_odd_asset_stops_nothing(folders, renders):
+def test_one_odd_asset_stops_nothing(folders, calls, renders):
   """It is left out by all figures, and is no missing name but a failure."""
   Image.new("RGB", (3, 3)).save(folders / "good/asset-1/view_01.png")
   damaged = folders / "good/asset-3/view_00.png"
@@ -322,6 +322,33 @@ def test_strips_are_not_squashed_to_squares(folders, calls):
     image_report.evaluate(
       open_sets(folders, "good"), settings(folders), out=folders / "out"
     )
+
+
+def test_seeds_of_a_prompt_do_not_narrow_intervals(folders, calls):
+  """Every asset once more, with another seed, says nothing new."""
+
+  def spreads(name):
+    report = image_report.evaluate(
+      open_sets(folders, name), settings(folders), out=folders / "out"
+    )
+    figure = report["methods"][name]["figures"]["FD-mean"]
+    return figure["num_assets"], figure["high"] - figure["value"]
+
+  for copies in (1, 2):
+    rng = np.random.default_rng(5)
+    for i in range(5):
+      given = picture(RED, rng)
+      for seed in range(copies):
+        fake_assets.write(
+          folders / f"{copies}/ball-{i}-{seed}",
+          given,
+          prompt=f"ball {i}",
+          seed=seed,
+        )
+  once, twice = spreads("1"), spreads("2")
+  assert (once[0], twice[0]) == (5, 10)
+  # Not 0.7 of it; covariances of twice as many differ a little.
+  assert twice[1] == pytest.approx(once[1], rel=0.15)
 
 
 def test_one_asset_is_not_a_set(folders, calls):
