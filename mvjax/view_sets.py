@@ -7,8 +7,8 @@ Three sources look alike from here on:
   cameras are known, a transforms.json (see `viewpoints`) whose frames name
   them, or all name one picture with the views side by side; 16-bit
   `depth_*.png` in the units of `rendered_object.DEPTH_SCALE` may lie beside
-  `view_*.png`. Pictures that lie in no such folder of their own are assets of
-  one view each;
+  `view_*.png`. In a folder without such folders every picture is an asset of
+  one view;
 * data sets of renders (`data build`), whose alpha and depth are true.
 
 Nothing is decoded before `Asset.read`, so that sets may be of any size.
@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ from mvjax.reconstruction import masks
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 # What programs put beside the views of an asset.
 _NOT_VIEWS = ("grid.", "depth_", "turntable.")
+_POSES = "transforms.json"
+# Of what is used of a sample.json here and by those who measure.
+_TYPES = {"prompt": str, "seed": int, "metric_cameras": bool}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,11 @@ class Asset:
     """Whether lens and distance are known; nominal ones are to be searched."""
     return self.record.get("metric_cameras") is not False
 
+  @property
+  def cluster(self) -> str:
+    """Samples of one prompt with several seeds have it in common."""
+    return self.prompt if "seed" in self.record else self.name
+
 
 def open_set(
   source: str | os.PathLike,
@@ -132,9 +141,10 @@ def open_set(
   folders = sorted(
     child
     for child in path.iterdir()
-    if child.is_dir() and not child.name.startswith(".") and pictures(child)
+    if child.is_dir() and not child.name.startswith(".") and holds_views(child)
   )
-  found = [*folders, *pictures(path)]
+  # Beside folders of views, pictures are plots and the like.
+  found = folders or pictures(path)
   if not found:
     raise ValueError(
       f"{path} holds no views: expected a folder for each prompt with "
@@ -192,20 +202,44 @@ def take(views: Views, chosen: Sequence[int]) -> Views:
 
 
 def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The pictures in a folder that may be views, by name."""
-  return sorted(
+  """The pictures in a folder that may be views, by name: 2.png, 10.png."""
+  found = [
     file
     for file in folder.iterdir()
     if file.suffix.lower() in _SUFFIXES
     and not file.name.startswith((".", *_NOT_VIEWS))
-  )
+  ]
+  return sorted(found, key=_by_number)
+
+
+def holds_views(folder: pathlib.Path) -> bool:
+  """Whether a folder has pictures, or cameras that say where they are."""
+  return (folder / _POSES).is_file() or bool(pictures(folder))
+
+
+def view_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The pictures of an asset's views, in the order of its cameras if known.
+
+  Views side by side in one picture name it again and again.
+
+  Raises:
+    ValueError: there are not as many pictures as cameras, or not those that
+      transforms.json names.
+  """
+  named = sorted(folder.glob("view_*.png"), key=_by_number)
+  found, poses = named or pictures(folder), folder / _POSES
+  return _files_of_frames(poses, found) if poses.is_file() else found
+
+
+def _by_number(file: pathlib.Path) -> list[str | int]:
+  """A key that sorts numbers in names by their value."""
+  parts = re.split(r"(\d+)", file.name)
+  return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def _is_asset(folder: pathlib.Path) -> bool:
   """Whether the folder itself is one asset, not a folder of assets."""
-  return (folder / "transforms.json").is_file() or any(
-    folder.glob("view_*.png")
-  )
+  return (folder / _POSES).is_file() or any(folder.glob("view_*.png"))
 
 
 def _open_picture(file: pathlib.Path) -> Asset:
@@ -221,15 +255,10 @@ def _open_picture(file: pathlib.Path) -> Asset:
 
 
 def _open_folder(folder: pathlib.Path) -> Asset:
-  camera, files = None, sorted(folder.glob("view_*.png")) or pictures(folder)
-  poses = folder / "transforms.json"
-  content = [b""]
+  camera, content, poses = None, [b""], folder / _POSES
   if poses.is_file():
-    camera = viewpoints.read(poses)
-    files = _files_of_frames(poses, files)
-    content = [poses.read_bytes()]
-  record = folder / "sample.json"
-  sample = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    camera, content = viewpoints.read(poses), [poses.read_bytes()]
+  files, sample = view_files(folder), _read_sample(folder / "sample.json")
   depths = [
     file.with_name(file.name.replace("view_", "depth_"))
     for file in files
@@ -248,6 +277,27 @@ def _open_folder(folder: pathlib.Path) -> Asset:
     record=sample,
     read=lambda: _decode_files(files, camera=camera, depths=depths),
   )
+
+
+def _read_sample(file: pathlib.Path) -> dict[str, Any]:
+  """The record of a sample; nothing if there is none."""
+  if not file.is_file():
+    return {}
+  try:
+    content = json.loads(file.read_text("utf-8"))
+  except ValueError as error:
+    raise ValueError(f"{file}: is no JSON ({error}); write it again") from error
+  if not isinstance(content, dict):
+    raise ValueError(
+      f'{file}: must be an object, such as {{"prompt": "a sofa"}}'
+    )
+  for name, kind in _TYPES.items():
+    if name in content and not isinstance(content[name], kind):
+      raise ValueError(
+        f"{file}: {name}={content[name]!r} must be of type {kind.__name__}; "
+        "correct it or leave it out"
+      )
+  return content
 
 
 def _files_of_frames(
@@ -280,10 +330,7 @@ def _decode_files(
   camera: geometry.Camera | None,
   depths: Sequence[pathlib.Path],
 ) -> Views:
-  pictures = []
-  for file in dict.fromkeys(files):
-    with Image.open(file) as picture:
-      pictures.append(np.asarray(picture.convert("RGBA"), np.float32))
+  pictures = [_decode(file, "RGBA") for file in dict.fromkeys(files)]
   if len(pictures) < len(files):
     pictures = _split(pictures, files)
   sizes = {picture.shape[:2] for picture in pictures}
@@ -296,11 +343,8 @@ def _decode_files(
   alpha = rgba[..., 3] / 255
   depth = None
   if depths:
-    scaled = []
-    for file in depths:
-      with Image.open(file) as picture:
-        scaled.append(np.asarray(picture, np.float32))
-    depth = np.stack(scaled) / rendered_object.DEPTH_SCALE
+    scaled = np.stack([_decode(file) for file in depths])
+    depth = scaled / rendered_object.DEPTH_SCALE
   # Rounded, as the picture would be if its file were opaque.
   colour = rgba[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None])
   return Views(
@@ -309,6 +353,17 @@ def _decode_files(
     depth=depth,
     camera=camera,
   )
+
+
+def _decode(file: pathlib.Path, mode: str | None = None) -> np.ndarray:
+  """The levels of a picture, in a mode of Pillow's or in its own."""
+  try:
+    with Image.open(file) as picture:
+      return np.asarray(picture.convert(mode) if mode else picture, np.float32)
+  except (OSError, SyntaxError) as error:  # Pillow has no error of its own.
+    raise ValueError(
+      f"{file}: damaged picture ({error}); write it again or remove its folder"
+    ) from error
 
 
 def _split(

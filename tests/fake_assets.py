@@ -103,5 +103,6 @@ def write(folder, given, *, prompt=None, seed=0, record=None, opaque=False):
     content = viewpoints.transforms(given.camera, levels.shape[1])
     (folder / "transforms.json").write_text(json.dumps(content))
   if prompt is not None:
-    content = {"prompt": prompt, "seed": seed, **(record or {})}
+    content = {"prompt": prompt, **(record or {})}
+    content |= {} if seed is None else {"seed": seed}
     (folder / "sample.json").write_text(json.dumps(content))

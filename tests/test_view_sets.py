@@ -88,6 +88,61 @@ def test_loose_pictures_are_assets_of_one_view(tmp_path):
   assert found[0].read().image.shape == (1, 8, 8, 3)
 
 
+def test_views_are_in_the_order_of_their_numbers(tmp_path):
+  """Also where cameras do not name them: 10.png is the last, not the third."""
+  given = fake_assets.ball(11, size=16)
+  fake_assets.write(tmp_path / "ball", given, opaque=True)
+  for i in range(11):
+    (tmp_path / f"ball/view_{i:02d}.png").rename(tmp_path / f"ball/{i}.png")
+  poses = tmp_path / "ball/transforms.json"
+  content = json.loads(poses.read_text())
+  for frame in content["frames"]:
+    frame.pop("file_path")
+  poses.write_text(json.dumps(content))
+  for _ in range(2):
+    (asset,) = view_sets.open_set(tmp_path)
+    np.testing.assert_allclose(asset.read().image, given.image, atol=1 / 127)
+    if poses.is_file():
+      poses.unlink()
+
+
+def test_pictures_in_a_folder_of_their_own(ball, tmp_path):
+  """NeRF's layout, also among other assets; a plot beside them is none."""
+  fake_assets.write(tmp_path / "apart", ball, opaque=True)
+  nerf = tmp_path / "nerf"
+  fake_assets.write(nerf, ball, opaque=True)
+  (nerf / "images").mkdir()
+  content = json.loads((nerf / "transforms.json").read_text())
+  for frame in content["frames"]:
+    name = frame["file_path"]
+    (nerf / name).rename(nerf / "images" / name)
+    frame["file_path"] = f"./images/{name}"
+  (nerf / "transforms.json").write_text(json.dumps(content))
+  (nerf / "grid.png").unlink()
+  Image.new("RGB", (8, 8)).save(tmp_path / "plot.png")
+  apart, other = view_sets.open_set(tmp_path)
+  assert other.name == "nerf" and other.has_cameras
+  np.testing.assert_array_equal(other.read().image, apart.read().image)
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("{", "is no JSON"),
+    ("[]", "must be an object"),
+    ('{"prompt": ["a ball"]}', r"prompt=\['a ball'\] must be of type str"),
+    ('{"prompt": 3}', "prompt=3 must be of type str"),
+    ('{"seed": "0"}', "seed='0' must be of type int"),
+    ('{"metric_cameras": "false"}', "metric_cameras='false' .*type bool"),
+  ],
+)
+def test_a_broken_record_is_named(ball, tmp_path, text, message):
+  fake_assets.write(tmp_path / "ball", ball)
+  (tmp_path / "ball/sample.json").write_text(text)
+  with pytest.raises(ValueError, match=f"ball/sample.json: {message}"):
+    view_sets.open_set(tmp_path)
+
+
 def test_limit_spreads_over_all(tmp_path):
   for i in range(10):
     Image.new("RGB", (2, 2)).save(tmp_path / f"{i}.png")

@@ -107,11 +107,14 @@ def _add_sets(parser) -> None:
 def evaluate_table(table: config_dict.ConfigDict, out: str) -> None:
   """Methods side by side: draws what is missing, scores, writes the table."""
   from mvjax import compilation
+  from mvjax.pages import site
   from mvjax.table import run
 
   compilation.enable_cache()
   run.evaluate(table, out)
-  print((pathlib.Path(out) / "table.md").read_text(encoding="utf-8"))
+  folder = pathlib.Path(out)
+  print((folder / "table.md").read_text(encoding="utf-8"))
+  site.announce(folder / site.PAGE)
 
 
 def evaluate_retrieval(

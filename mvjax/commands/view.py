@@ -9,7 +9,9 @@ def add(commands) -> None:
   """Adds `view`."""
   view = flags.command(commands, "view", view_results)
   view.add_argument(
-    "--out", required=True, help="--out of `sample`: folder of result folders"
+    "--out",
+    required=True,
+    help="--out of `sample` (result folders) or of `evaluate --table`",
   )
   view.add_argument(
     "--metrics", help="consistency.json of `evaluate`: figures to sort by"
@@ -24,13 +26,20 @@ def add(commands) -> None:
 
 
 def view_results(out: str, metrics: str | None, port: int, serve: bool) -> None:
-  """Writes the result pages of a folder and serves them on 127.0.0.1."""
+  """Serves the pages of a folder on 127.0.0.1; makes those of results anew."""
   import pathlib
 
   from mvjax.pages import results, server, site
 
-  figures = results.read_metrics(metrics, out) if metrics else None
-  page = site.build(out, metrics=figures)
+  page = site.page_of_table(out)
+  if page is None:
+    figures = results.read_metrics(metrics, out) if metrics else None
+    page = site.build(out, metrics=figures)
+  elif metrics:
+    raise ValueError(
+      f"metrics={metrics}: the page of the table in {out} has its own figures; "
+      "leave --metrics out"
+    )
   if serve:
     server.serve(pathlib.Path(out), port)
   else:

@@ -90,6 +90,10 @@ class Settings:
         f"metrics={','.join(self.metrics)!r} must be some of "
         f"{', '.join(METRICS)}"
       )
+    for name in ("floor_assets", "limit", "holdout_limit"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name}={value}: must be 1 or more")
 
 
 def evaluate(
@@ -124,7 +128,7 @@ def evaluate(
   tools = dataclasses.replace(tools, true_masks=not opaque)
   methods = {}
   for label, assets in chosen.items():
-    chosen[label], searched = nominal_cameras.search(
+    chosen[label], searched, lost = nominal_cameras.search(
       assets, kept=out / "cameras" / label, true_masks=tools.true_masks
     )
     methods[label] = {
@@ -137,7 +141,9 @@ def evaluate(
       "cameras_found": searched,
       "figures": {},
       "assets": {},
-      "failures": {},
+      "failures": {"cameras": {"of": len(assets), "reasons": lost}}
+      if lost
+      else {},
     }
   for name in settings.metrics:
     for label, assets in chosen.items():
@@ -166,7 +172,7 @@ def evaluate(
     "refit": tools.refit.settings,
     "folds": tools.folds,
     "masks": "true alpha" if tools.true_masks else "found from the background",
-    "intervals": "95 %, over assets",
+    "intervals": "95 %, over assets, those of one prompt together",
     "notes": notes,
     "methods": methods,
   }
@@ -303,13 +309,15 @@ def _estimates(
   found = {}
   for name in dict.fromkeys(name for row in rows for name in row):
     pairs = [
-      (row[name], asset.num_views)
+      (row[name], asset.num_views, asset.cluster)
       for row, asset in zip(rows, assets, strict=True)
       if row.get(name) is not None
     ]
     if pairs:
-      values, counts = zip(*pairs, strict=True)
-      found[name] = bootstrap.mean(values, num_images=sum(counts))
+      values, counts, clusters = zip(*pairs, strict=True)
+      found[name] = bootstrap.mean(
+        values, num_images=sum(counts), clusters=clusters
+      )
   return found
 
 

@@ -29,8 +29,14 @@ Points = Float[np.ndarray, "n 2"]
 
 
 def tsed(given: view_sets.Views) -> dict[str, float]:
-  """TSED of views with cameras, and the mean number of matches of a pair."""
-  size = given.image.shape[2]
+  """TSED of views with cameras, and the mean number of matches of a pair.
+
+  Raises:
+    ValueError: views are not square; an axis of the others has its own unit.
+  """
+  height, size = given.image.shape[1:3]
+  if height != size:
+    raise ValueError(f"views of {size}x{height} pixels: must be square")
   found = [_detect(image) for image in given.image]
   consistent, counts = [], []
   for i, j in view_sets.ring_pairs(given.camera):

@@ -5,7 +5,9 @@ in packages. With weights by path: FID and KID in both resize conventions,
 inception score, CLIP score and R-precision. Without CLIP weights, and with a
 data set of renders as reference, the retrieval score stands for the text.
 
-The reference is taken as fixed: intervals are over the measured assets.
+The reference is taken as fixed: intervals are over the measured assets. An
+asset that cannot be measured is left out by all figures and counted in the
+notes; one of the reference stops everything.
 """
 
 import dataclasses
@@ -97,7 +99,8 @@ def evaluate(
 
   Raises:
     FileNotFoundError: a folder or weights file is missing.
-    ValueError: one line about what is wrong with the request or a file.
+    ValueError: one line about what is wrong with the request or the
+      reference, or a method has fewer than two assets that can be measured.
   """
   out = pathlib.Path(out)
   reference = view_sets.open_set(
@@ -107,12 +110,11 @@ def evaluate(
     split=settings.split,
     looks=settings.looks,
   )
-  for label, assets in (*sets.items(), ("reference", reference)):
-    if len(assets) < 2:
-      raise ValueError(
-        f"{label}: distances between sets need two assets or more, there is "
-        f"{len(assets)}"
-      )
+  _check_number("reference", reference)
+  every, failures = dict(sets), {}
+  sets = {}
+  for label, assets in every.items():
+    sets[label], failures[label] = check(label, assets)
   methods = {
     label: {
       "folder": assets[0].source,
@@ -120,8 +122,9 @@ def evaluate(
       "num_images": sum(asset.num_views for asset in assets),
       "figures": {},
       "published": {},
+      "failures": failures[label],
     }
-    for label, assets in sets.items()
+    for label, assets in every.items()
   }
   kept = networks.Kept(out / "features")
   for network, params in _distance_networks(settings):
@@ -129,14 +132,15 @@ def evaluate(
     compare = _Comparison(network, target)
     for label, assets in sets.items():
       measured = kept.features(assets, network, label)
-      figures, published = compare.measure(measured)
+      clusters = [asset.cluster for asset in assets]
+      figures, published = compare.measure(measured, clusters)
       if params is not None:
-        more, shown = _inception_score(params, measured, network)
+        more, shown = _inception_score(params, measured, network, clusters)
         figures, published = figures | more, published | shown
       methods[label]["figures"] |= figures
       methods[label]["published"] |= published
   text, about_text = _text(settings, sets, kept=kept)
-  for label, assets in sets.items():
+  for label, assets in every.items():
     methods[label]["figures"] |= text.get(label, {}) | cost.figures(assets)
     methods[label]["figures"] = {
       name: estimate.to_json()
@@ -152,7 +156,9 @@ def evaluate(
       "looks": list(settings.looks),
     },
     "text": about_text,
-    "intervals": "95 %, over assets, the reference being fixed",
+    "intervals": "95 %, over assets, those of one prompt together, the "
+    "reference being fixed",
+    "notes": report.failure_notes(methods),
     "methods": methods,
   }
   store.write_json(out / "images.json", content)
@@ -170,8 +176,42 @@ def format_report(content: Mapping[str, Any]) -> str:
       f"text: {content['text']}",
       f"±: {content['intervals']}. Frechet distances depend on n: compare at "
       "equal n, and read the kernel distances first.",
+      *content["notes"],
     ]
   )
+
+
+def check(
+  label: str, assets: Sequence[view_sets.Asset]
+) -> tuple[list[view_sets.Asset], dict[str, Any]]:
+  """The assets that can be measured, and the failures of the others.
+
+  Returns:
+    The assets; and, if there are others, under 'images' how many there were
+    and the reasons by asset (see `report.failure_notes`).
+
+  Raises:
+    ValueError: fewer than two can be measured.
+  """
+  found, reasons = networks.measurable(assets)
+  _check_number(label, found, reasons)
+  if not reasons:
+    return found, {}
+  return found, {"images": {"of": len(assets), "reasons": reasons}}
+
+
+def _check_number(
+  label: str,
+  assets: Sequence[view_sets.Asset],
+  reasons: Mapping[str, str] | None = None,
+) -> None:
+  """Raises ValueError if there are too few for distances."""
+  if len(assets) < 2:
+    reason = next(iter((reasons or {}).values()), "")
+    raise ValueError(
+      f"{label}: distances between sets need two assets or more, there is "
+      f"{len(assets)}{'; ' * bool(reason)}{reason}"
+    )
 
 
 class _Comparison:
@@ -182,7 +222,7 @@ class _Comparison:
     self._moments = frechet.moments(target.values)
 
   def measure(
-    self, measured: networks.FeatureSet
+    self, measured: networks.FeatureSet, clusters: Sequence[str]
   ) -> tuple[dict[str, bootstrap.Estimate], dict[str, Any]]:
     """Estimates by name, and the published protocols' figures."""
     sums = kernel_distance.kernel_sums(
@@ -205,8 +245,11 @@ class _Comparison:
       len(self._target.values),
     )
     figures = {
-      self._network.kernel: bootstrap.estimate(sums.distance, measured.groups),
-      self._network.frechet: bootstrap.estimate(distance, measured.groups),
+      name: bootstrap.estimate(statistic, measured.groups, clusters=clusters)
+      for name, statistic in (
+        (self._network.kernel, sums.distance),
+        (self._network.frechet, distance),
+      )
     }
     published = {
       f"{self._network.kernel}, subsets": {
@@ -237,6 +280,7 @@ def _inception_score(
   params: inception.Parameters,
   measured: networks.FeatureSet,
   network: networks.Network,
+  clusters: Sequence[str],
 ) -> tuple[dict[str, bootstrap.Estimate], dict[str, Any]]:
   logs = inception_score.log_probabilities(
     inception.logits(params, measured.values)
@@ -246,6 +290,7 @@ def _inception_score(
   estimate = bootstrap.estimate(
     lambda w: inception_score.inception_score(logs, w[measured.groups]),
     measured.groups,
+    clusters=clusters,
   )
   published = {"mean": mean, "std": deviation, "splits": inception_score.SPLITS}
   return (
@@ -307,7 +352,8 @@ def _clip_figures(
 
   def by_asset(values: np.ndarray) -> bootstrap.Estimate:
     means = [values[measured.groups == i].mean() for i in range(len(assets))]
-    return bootstrap.mean(means, num_images=len(values))
+    clusters = [asset.cluster for asset in assets]
+    return bootstrap.mean(means, num_images=len(values), clusters=clusters)
 
   figures = {"CLIP score": by_asset(scores[rows, columns])}
   if len(prompts) > 1:

@@ -7,6 +7,7 @@ queries weighs no more than another. Its interval is over objects, see
 `bootstrap`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,8 @@ def recalls(
   ranks: Int[np.ndarray, " n"],
   labels: Int[np.ndarray, " n"],
   objects: Int[np.ndarray, " n"],
+  *,
+  clusters: Sequence[str] | None = None,
 ) -> dict[str, bootstrap.Estimate]:
   """R@k of every cutoff, averaged over the classes that occur.
 
@@ -86,6 +89,7 @@ def recalls(
     labels: class of each query.
     objects: its object or asset; these are drawn again for the interval, and
       a class that was not drawn is not in a draw's average.
+    clusters: of each object, see `bootstrap.estimate`.
   """
   _, groups = np.unique(objects, return_inverse=True)
   members = labels == np.unique(labels)[:, None]
@@ -97,7 +101,9 @@ def recalls(
     return float((each @ (ranks < k))[drawn] @ (1 / total[drawn]) / drawn.sum())
 
   return {
-    f"R@{k}": bootstrap.estimate(lambda w, k=k: recall(w, k), groups)
+    f"R@{k}": bootstrap.estimate(
+      lambda w, k=k: recall(w, k), groups, clusters=clusters
+    )
     for k in CUTOFFS
   }
 

@@ -142,6 +142,21 @@ def clip_vision(model: clip.Clip, *, weights: str) -> Network:
   )
 
 
+def measurable(
+  assets: Sequence[view_sets.Asset],
+) -> tuple[list[view_sets.Asset], dict[str, str]]:
+  """Reads every asset: those that networks can see, and why not the others."""
+  found, reasons = [], {}
+  for asset in assets:
+    try:
+      _read(asset)
+    except ValueError as error:
+      reasons[asset.name] = str(error)
+    else:
+      found.append(asset)
+  return found, reasons
+
+
 class Kept:
   """Features in a folder, made once for each set and network."""
 
@@ -176,7 +191,8 @@ def extract(
     batch_size: pictures at a time.
 
   Raises:
-    ValueError: pictures are not square; networks would see them squashed.
+    ValueError: an asset is not `measurable`: its pictures are damaged, or not
+      square, and networks would see them squashed.
   """
   keys = [
     store.make_key(asset.digest, network.name, network.settings)
@@ -215,21 +231,25 @@ def _name(asset: view_sets.Asset) -> str:
   return f"{asset.name} {asset.digest}"
 
 
+def _read(asset: view_sets.Asset) -> Float[np.ndarray, "v h w 3"]:
+  image = asset.read().image
+  height, width = image.shape[1:3]
+  if height != width:
+    raise ValueError(
+      f"{asset.name}: pictures of {width}x{height} pixels must be square; crop "
+      "or pad them, or, if they are strips of views, name the strip in every "
+      "frame of a transforms.json (see docs/evaluation.md)"
+    )
+  return image
+
+
 def _groups_of(
   missing: Sequence[int], assets: Sequence[view_sets.Asset], batch_size: int
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
   """Assets with their pictures, as many as fill a batch."""
   part, count = [], 0
   for i in missing:
-    image = assets[i].read().image
-    height, width = image.shape[1:3]
-    if height != width:
-      raise ValueError(
-        f"{assets[i].name}: pictures of {width}x{height} pixels must be "
-        "square; crop or pad them, or, if they are strips of views, name the "
-        "strip in every frame of a transforms.json (see docs/evaluation.md)"
-      )
-    part.append((i, image))
+    part.append((i, _read(assets[i])))
     count += len(part[-1][1])
     if count >= batch_size:
       yield part

@@ -22,7 +22,7 @@ def search(
   *,
   kept: str | os.PathLike,
   true_masks: bool,
-) -> tuple[list[view_sets.Asset], dict[str, dict[str, float]]]:
+) -> tuple[list[view_sets.Asset], dict[str, dict[str, float]], dict[str, str]]:
   """The assets, with found cameras in the place of nominal ones.
 
   Args:
@@ -32,36 +32,34 @@ def search(
 
   Returns:
     The assets; and by name the field of view and its near-best range in
-    degrees (`cameras.Found`) of those that had nominal cameras.
+    degrees (`cameras.Found`) of those that had nominal cameras; and by name
+    why there is none of others, which keep the nominal ones.
   """
   if all(asset.metric_cameras for asset in assets):
-    return list(assets), {}
+    return list(assets), {}, {}
   store_of_found = store.Store(kept)
-  changed, record = [], {}
+  changed, record, failures = [], {}, {}
   for asset in tqdm.tqdm(assets, desc="camera search", unit="asset"):
     key = store.make_key(asset.digest, cameras.VERSION, true_masks)
     found = None
     if not asset.metric_cameras:
       found = store_of_found.read_json(asset.name, key=key)
       if found is None:
-        found = _search(asset, true_masks=true_masks)
-        if found is not None:
+        try:
+          found = _search(asset, true_masks=true_masks)
+        except ValueError as error:
+          failures[asset.name] = str(error)
+        else:
           store_of_found.write_json(asset.name, found, key=key)
     if found is not None:
       record[asset.name] = found
       asset = _with_lens(asset, found["field_of_view"])
     changed.append(asset)
-  return changed, record
+  return changed, record, failures
 
 
-def _search(
-  asset: view_sets.Asset, *, true_masks: bool
-) -> dict[str, float] | None:
-  """What is found; None for views that cannot be read."""
-  try:
-    given = asset.read()
-  except ValueError:  # It is counted when it is measured.
-    return None
+def _search(asset: view_sets.Asset, *, true_masks: bool) -> dict[str, float]:
+  given = asset.read()
   if not true_masks:
     given = dataclasses.replace(given, alpha=None)
   masked = view_sets.with_masks(given, allow_empty=True)

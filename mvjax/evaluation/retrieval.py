@@ -40,6 +40,7 @@ from mvjax.evaluation import (
   render_words,
   store,
 )
+from mvjax.evaluation import report as report_tools
 
 NAME = "EfficientNet-Lite0, 1280 pooled features"
 # The stored size of the renders.
@@ -191,8 +192,15 @@ def evaluate(
     ValueError: see `prepare`.
   """
   kept = networks.Kept(features)
-  assets = None if samples is None else view_sets.open_set(samples)
-  content, unasked = {"features": NAME, "scores": {}}, []
+  content, unasked = {"features": NAME, "scores": {}, "notes": []}, []
+  assets = None
+  if samples is not None:
+    every = view_sets.open_set(samples)
+    assets, reasons = networks.measurable(every)
+    failed = {"retrieval": {"of": len(every), "reasons": reasons}}
+    content["notes"] = report_tools.failure_notes(
+      {"samples": {"failures": failed if reasons else {}}}
+    )
   for references in prepare(dataset, kept, **options):
     result = {}
     if assets is not None:
@@ -255,7 +263,12 @@ def score(
     views, references.views, num_classes=len(words)
   )
   return Score(
-    sampled=nearest_mean.recalls(ranks, views.labels, views.objects),
+    sampled=nearest_mean.recalls(
+      ranks,
+      views.labels,
+      views.objects,
+      clusters=[asset.cluster for asset in assets],
+    ),
     per_word={
       words[i]: {
         f"R@{k}": float(np.mean(ranks[views.labels == i] < k))
@@ -294,7 +307,8 @@ def format_table(report: Mapping[str, Any]) -> str:
       f"{', '.join(reference['looks'])}; ceiling: these renders, each object "
       f"left out of the means\n"
     )
-  return "\n".join([*lines, "±: half of the 95 % interval over assets"])
+  lines += ["±: half of the 95 % interval over assets", *report["notes"]]
+  return "\n".join(lines)
 
 
 def _cell(value: float | Mapping[str, Any]) -> str:

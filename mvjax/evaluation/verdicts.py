@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mvjax.evaluation import epipolar_matches, floors
+from mvjax.evaluation import epipolar_matches, floors, report
 
 # Fewer views hardly contradict each other: the fit absorbs it.
 _TELLING_VIEWS = 8
@@ -18,13 +18,7 @@ def judge(methods: Mapping[str, dict[str, Any]]) -> list[str]:
   Args:
     methods: rows of a consistency report, which are changed.
   """
-  notes = [
-    f"{name}: {len(failed['reasons'])} of {failed['of']} assets of {label} "
-    f"failed; {first}: {failed['reasons'][first]}"
-    for label, method in methods.items()
-    for name, failed in method["failures"].items()
-    for first in [next(iter(failed["reasons"]))]
-  ]
+  notes = report.failure_notes(methods)
   floor_of = {
     method["kinds"][0]: method
     for label, method in methods.items()

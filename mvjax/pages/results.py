@@ -81,12 +81,14 @@ def read(folder: pathlib.Path) -> Result:
   """One result.
 
   Raises:
-    ValueError: one line about a record or cameras that cannot be read.
+    ValueError: one line about a record or cameras that cannot be read, or
+      pictures that do not go with them.
   """
   sample = _read_json(folder / "sample.json")
   made = _read_json(folder / asset_folder.RECORD)
   views = _views(folder)
   files = [path.name for path in folder.iterdir() if path.is_file()]
+  files += [file for file, _ in views]
   # The record is written last: without it the other files may be half there.
   asset = [asset_folder.GLB, asset_folder.PLY] if made else []
   turns = {
@@ -154,9 +156,8 @@ def with_metrics(
 
 
 def _is_result(folder: pathlib.Path) -> bool:
-  return (folder / asset_folder.RECORD).is_file() or bool(
-    view_sets.pictures(folder)
-  )
+  made = (folder / asset_folder.RECORD).is_file()
+  return made or view_sets.holds_views(folder)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -174,16 +175,15 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _views(folder: pathlib.Path) -> list[tuple[str, str]]:
   """Views with their directions, where cameras are known."""
-  found = sorted(folder.glob("view_*.png")) or view_sets.pictures(folder)
-  captions = [path.stem for path in found]
-  poses = folder / "transforms.json"
+  directions, poses = [], folder / "transforms.json"
   if poses.is_file():
     directions = viewpoints.directions(viewpoints.read(poses))
-    if len(directions) == len(found):
-      captions = [
-        f"azimuth {a:.0f}°, elevation {e:.0f}°" for a, e in directions
-      ]
-  return [(p.name, text) for p, text in zip(found, captions, strict=True)]
+  found = list(dict.fromkeys(view_sets.view_files(folder)))
+  captions = [path.stem for path in found]
+  if len(directions) == len(found):
+    captions = [f"azimuth {a:.0f}°, elevation {e:.0f}°" for a, e in directions]
+  names = [path.relative_to(folder).as_posix() for path in found]
+  return list(zip(names, captions, strict=True))
 
 
 def _sampling_metrics(sample: Mapping[str, Any]) -> dict[str, float]:

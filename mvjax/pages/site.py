@@ -12,6 +12,8 @@ from mvjax import atomic
 from mvjax.pages import index, results, shared
 
 PAGE = "index.html"
+TABLE = "table.json"
+"""The record beside a table's page, which `mvjax.table` writes."""
 
 # Numbers of every result: by the name of its folder, then of the metric.
 Metrics = Mapping[str, Mapping[str, float | int | None]]
@@ -39,6 +41,25 @@ def build(
   out = pathlib.Path(out)
   entries = write_pages(results.read_all(out), root=out, metrics=metrics)
   return index.write(out, entries, title=out.resolve().name)
+
+
+def page_of_table(out: str | os.PathLike) -> pathlib.Path | None:
+  """The page that `evaluate --table` wrote into a folder; None if it did not.
+
+  It is shown as it is: it needs the figures of all rows.
+
+  Raises:
+    FileNotFoundError: the table is there and its page is not.
+  """
+  out = pathlib.Path(out)
+  if not (out / TABLE).is_file():
+    return None
+  if not (out / index.NAME).is_file():
+    raise FileNotFoundError(
+      f"out={out}: the table has no {index.NAME}; repeat `launch.py evaluate "
+      "--table`, which keeps what it measured"
+    )
+  return out / index.NAME
 
 
 def announce(page: pathlib.Path) -> None:

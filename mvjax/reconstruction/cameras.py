@@ -27,7 +27,7 @@ from mvjax.reconstruction import hull
 CANDIDATES = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 70.0)
 """Fields of view in degrees."""
 
-VERSION = 1
+VERSION = 2
 """Raise it when the search finds something else."""
 
 # Agreements this close to the best are as good, for masks one pixel wide; the
@@ -60,22 +60,37 @@ class Found:
 
 
 def search(masks: Bool[np.ndarray, "v h w"], camera: geometry.Camera) -> Found:
-  """The field of view at which masks agree best.
+  """The field of view at which masks agree best; empty ones have no say.
 
   Args:
     masks: where the object is.
     camera: cameras [v]: their axes are believed, their lenses are not, nor
       their distances but for the proportions between them.
+
+  Raises:
+    ValueError: fewer than two masks show anything, or they have no point in
+      common at any candidate.
   """
   small = _shrink(masks)
+  shown = small.any((1, 2))
+  if shown.sum() < 2:
+    raise ValueError(
+      f"field of view not found: {shown.sum()} of {len(masks)} masks show an "
+      "object, two are needed; make the views again"
+    )
   agreement = _agreements(
-    jnp.asarray(small),
+    jnp.asarray(small[shown]),
     jax.tree.map(
-      lambda *x: jnp.stack(x),
+      lambda *x: jnp.stack(x)[:, shown],
       *[with_field_of_view(camera, angle) for angle in CANDIDATES],
     ),
   )
   agreement = np.asarray(agreement)
+  if not agreement.any():
+    raise ValueError(
+      "field of view not found: the masks have no point in common at any; the "
+      "views are of different objects or their directions are wrong"
+    )
   angle = _peak(np.asarray(CANDIDATES), agreement)
   low, high = _near_best(
     np.asarray(CANDIDATES), agreement, tolerance=_NEARLY / small.shape[1]

@@ -40,6 +40,15 @@ class Settings:
   blur: float = 0.7
   smoothing: int = 10
 
+  def __post_init__(self):
+    if self.max_faces < 4:
+      raise ValueError(f"max_faces={self.max_faces}: a solid needs 4 or more")
+    for name in ("blur", "smoothing"):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f"{name}={getattr(self, name)}: must be 0 (none) or more"
+        )
+
 
 def extract(
   field: fields.Field,

@@ -51,6 +51,10 @@ class Settings:
   texture_size: int = 512
   search_cameras: bool | None = None
 
+  def __post_init__(self):
+    if self.texture_size < 1:
+      raise ValueError(f"texture_size={self.texture_size}: must be positive")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
@@ -111,20 +115,27 @@ def reconstruct(
     for thing in found
     if not asset_folder.is_finished(folders[thing.name], made_of[thing.name])
   ]
-  failures = {}
+  failures, compiled = {}, set()
   with tqdm.tqdm(missing, unit="asset") as progress:
-    for index, thing in enumerate(progress):
+    for thing in progress:
       try:
         result = make(_read(thing), chosen[thing.name])
       except (ValueError, FileNotFoundError) as error:
         failures[thing.name] = str(error)
         progress.write(f"skipped {thing.name}: {error}")
         continue
+      # Those of one kind share the programs, see above.
+      kind = (
+        result.record["num_views"],
+        result.record["image_size"],
+        chosen[thing.name].search_cameras,
+      )
       record = {
         "made_of": made_of[thing.name],
         **result.record,
-        "includes_compilation": index == 0,
+        "includes_compilation": kind not in compiled,
       }
+      compiled.add(kind)
       save(folders[thing.name], result, record)
       if "cameras_found" in record:
         progress.write(_lens(thing.name, record["cameras_found"]))

@@ -28,7 +28,8 @@ def write(
   Args:
     out: folder of the table.
     sets: assets of every row, by its label.
-    methods: of `consistency_report.evaluate`.
+    methods: of `consistency_report.evaluate`, with the failures of both
+      reports.
     content: what `run.evaluate` returns.
     pictures: plots in `out`.
 
@@ -73,8 +74,10 @@ def _own_folder(
   copy = out / _COPIES / label / asset.name
   copy.mkdir(parents=True, exist_ok=True)
   records = [folder / name for name in _RECORDS if (folder / name).is_file()]
-  for file in (*view_sets.pictures(folder), *records):
-    shutil.copyfile(file, copy / file.name)
+  for file in (*view_sets.view_files(folder), *records):
+    target = copy / file.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
   return copy
 
 

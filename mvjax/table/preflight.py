@@ -4,7 +4,12 @@ import contextlib
 from collections.abc import Iterator
 
 from mvjax import view_sets
-from mvjax.evaluation import clip, consistency_report, inception
+from mvjax.evaluation import (
+  clip,
+  consistency_report,
+  image_report,
+  inception,
+)
 from mvjax.generation import request as requests
 from mvjax.table import rows
 from mvjax.table import settings as tables
@@ -64,6 +69,7 @@ def check(table: tables.Table) -> None:
         consistency_report.check(
           {row.label: found}, consistency, folds=table.folds
         )
+        image_report.check(row.label, found)
     else:
       views = len(requests.cameras(row.request).intrinsics)
       with _named(f"rows: {row.label}: views", views, "draw more views"):

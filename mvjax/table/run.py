@@ -20,6 +20,7 @@ from mvjax import atomic, compilation
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
+from mvjax.pages import site
 from mvjax.table import markdown, page, plots, preflight, rows
 from mvjax.table import settings as tables
 
@@ -74,6 +75,7 @@ def evaluate(
     "text": images["text"],
     "notes": [
       *consistency["notes"],
+      *images["notes"],
       *notes,
       consistency_report.describe_cameras(consistency["methods"]),
     ],
@@ -81,13 +83,17 @@ def evaluate(
     "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "versions": {"mvjax": mvjax.__version__, "jax": jax.__version__},
   }
-  store.write_json(out / "table.json", content)
+  store.write_json(out / site.TABLE, content)
   atomic.write_text(out / "table.md", markdown.format_table(content))
   pictures = plots.write(content, out)
   page.write(
     out,
     sets,
-    methods=consistency["methods"],
+    methods={
+      label: row
+      | {"failures": images["methods"][label]["failures"] | row["failures"]}
+      for label, row in consistency["methods"].items()
+    },
     content=content,
     pictures=pictures,
   )

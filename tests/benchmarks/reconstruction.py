@@ -9,11 +9,13 @@ union of the true and the rendered mask ("object"). Seconds are wall time from
 decoded views to a textured mesh, without the object that compiles. The table
 holds means over objects with 95 % intervals. What was measured is kept in
 --out, so that the program can be killed and repeated; nothing else should run
-on the machine.
+on the machine. --assets=FOLDER keeps the assets as GLB files, for Khronos'
+validator (tests/browser) and for the eye.
 """
 
 import argparse
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -53,6 +55,7 @@ def main() -> None:
     "--masks", choices=("alpha", "background"), default="alpha"
   )
   parser.add_argument("--out", default="out/reconstruction_table")
+  parser.add_argument("--assets", help="folder for a GLB of every object")
   options = parser.parse_args()
   compilation.enable_cache()
   settings = run.Settings(
@@ -81,11 +84,15 @@ def main() -> None:
         version, run.as_json(settings), options.masks, _DEFINITION
       )
       row = kept.read_json(name, key=key)
-      if row is None:
+      glb = options.assets and _glb_file(options.assets, name)
+      if row is None or (glb and not glb.exists()):
         given, unseen = _views(
           records[number], views, with_alpha=options.masks == "alpha"
         )
-        row = _measure(given, unseen, settings)
+        row, asset = _measure(given, unseen, settings)
+        if glb:
+          with atomic.replaced(glb) as new:
+            assets.write_glb(new, asset)
         if not compiled:  # counts for quality only
           row[_SECONDS], compiled = None, True
         kept.write_json(name, row, key=key)
@@ -103,6 +110,10 @@ def main() -> None:
   text = "\n".join([*_lines(table), "", about])
   atomic.write_text(pathlib.Path(options.out) / "table.md", text + "\n")
   print(text)
+
+
+def _glb_file(folder: str, name: str) -> pathlib.Path:
+  return pathlib.Path(folder) / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.glb"
 
 
 def _lines(
@@ -163,8 +174,8 @@ def _views(
 
 def _measure(
   given: view_sets.Views, unseen: view_sets.Views, settings: run.Settings
-) -> dict[str, float]:
-  """The columns of one object."""
+) -> tuple[dict[str, float], assets.Asset]:
+  """The columns of one object, and its asset."""
   result = run.make(given, settings)
   size = unseen.image.shape[1]
   shown = jax.tree.map(
@@ -184,9 +195,10 @@ def _measure(
     100 * seen_once,
     result.record["seconds"],
   )
-  return {
+  row = {
     name: float(value) for name, value in zip(_COLUMNS, values, strict=True)
   }
+  return row, result.asset
 
 
 if __name__ == "__main__":

@@ -55,6 +55,37 @@ def test_frechet_distance_at_this_n_is_covered():
   assert 0.86 <= coverage(draw, statistic_of, truth) <= 1
 
 
+def test_copies_of_a_cluster_narrow_nothing():
+  rng = np.random.default_rng(0)
+  values = rng.standard_normal(9)
+  names = [f"prompt {i}" for i in range(9)]
+  twice, both = np.tile(values, 2), names * 2
+
+  def reach(found):
+    return found.high - found.value
+
+  once = bootstrap.mean(list(values), clusters=names)
+  again = bootstrap.mean(list(twice), clusters=both)
+  assert once == bootstrap.mean(list(values))
+  assert reach(again) == pytest.approx(reach(once))
+  assert (once.num_assets, again.num_assets) == (9, 18)
+  assert reach(bootstrap.mean(list(twice))) < 0.8 * reach(once)
+
+  def drawn(rows, clusters):
+    return bootstrap.estimate(
+      lambda w: np.average(rows, weights=w),
+      np.arange(len(rows)),
+      clusters=clusters,
+    )
+
+  assert reach(drawn(twice, both)) == pytest.approx(reach(drawn(values, names)))
+  # Unequal clusters: what is drawn again agrees with the closed form.
+  rows, of = np.append(values, values[:3] + 0.1), [*names, *names[:3]]
+  closed = reach(bootstrap.mean(list(rows), clusters=of))
+  assert reach(drawn(rows, of)) == pytest.approx(closed, rel=0.2)
+  assert bootstrap.mean([1.0, 2.0], clusters=["a", "a"]).high is None
+
+
 def test_mean_has_the_t_interval():
   found = bootstrap.mean([1.0, 2.0, 3.0], num_images=12)
   # t = 4.303 for two degrees of freedom, standard error 1 / sqrt(3).

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import fake_assets
 import numpy as np
@@ -96,16 +97,36 @@ def spoil(folder, number, *, camera=False):
     Image.new("RGB", (24, 24), "white").save(picture)
 
 
-def test_one_bad_asset_stops_nothing(folders):
+def another_size(file):
+  Image.new("RGB", (9, 9)).save(file)
+
+
+def truncated(file):
+  file.write_bytes(file.read_bytes()[:-40])
+
+
+def no_picture(file):
+  file.write_bytes(b"a page that says 404")
+
+
+@pytest.mark.parametrize(
+  "damage, reason",
+  [
+    (another_size, "different sizes"),
+    (truncated, r"view_03\.png: damaged picture"),
+    (no_picture, r"view_03\.png: damaged picture"),
+  ],
+)
+def test_one_bad_asset_stops_nothing(folders, damage, reason):
   write_set(folders / "mixed", 0.1, opaque=True)
-  (folders / "mixed/ball-1/view_03.png").unlink()
-  Image.new("RGB", (9, 9)).save(folders / "mixed/ball-1/view_03.png")
+  damage(folders / "mixed/ball-1/view_03.png")
   for _ in range(2):  # What is kept says it again.
     report = run(folders, ("good", "mixed"))
     method = report["methods"]["mixed"]
     assert method["figures"]["mvc"]["num_assets"] == 2
     failed = method["failures"]["mvc"]
     assert failed["of"] == 3 and list(failed["reasons"]) == ["ball-1"]
+    assert re.search(reason, failed["reasons"]["ball-1"])
     (note,) = report["notes"]
     assert note.startswith("mvc: 1 of 3 assets of mixed failed; ball-1: ")
     assert note in lib.format_report(report)
@@ -211,6 +232,23 @@ def test_nominal_lenses_are_searched_once(folders, monkeypatch):
   assert "40 degrees, as good from 30 to 55" in note
 
 
+def test_a_lens_that_is_not_found_is_reported(folders):
+  """Seven of eight views are blank: one outline tells no lens."""
+  given = fake_assets.ball(COUNT, size=24, colours=np.full(COUNT, 0.1))
+  fake_assets.write(
+    folders / "nominal/ball",
+    given,
+    prompt="ball",
+    record={"metric_cameras": False},
+    opaque=True,
+  )
+  for number in range(1, COUNT):
+    spoil(folders / "nominal/ball", number)
+  report = run(folders, ("nominal",), floor=False)
+  note = "cameras: 1 of 1 assets of nominal failed; ball: field of view not"
+  assert any(line.startswith(note) for line in report["notes"])
+
+
 def test_kept_figures_are_of_one_version(folders, monkeypatch):
   stand_in = fake_assets.StandInRefit()
   tools = lib.Tools(refit=stand_in.refit)
@@ -298,6 +336,9 @@ def test_few_views_are_remarked(folders):
 def test_faults_are_named(folders):
   with pytest.raises(ValueError, match="metrics='mvc,met3r'.*holdout"):
     lib.Settings(metrics=("mvc", "met3r"))
+  for name in ("limit", "holdout_limit", "floor_assets"):
+    with pytest.raises(ValueError, match=f"^{name}=0: must be 1 or more"):
+      lib.Settings(**{name: 0})
   (folders / "bad/ball-1/transforms.json").unlink()
   with pytest.raises(ValueError, match="bad, ball-1: .*transforms.json"):
     run(folders)

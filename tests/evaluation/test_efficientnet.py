@@ -68,6 +68,27 @@ def test_architecture_has_the_published_size(state):
   assert values + counters + 1280 * 1000 + 1000 == 4_694_073
 
 
+def test_blocks_are_those_of_the_paper():
+  """Tan & Le 2019, table 1; whole features are compared in tests/parity."""
+  channels = [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4, 320]
+  kernels = [3, *[3] * 2, *[5] * 2, *[3] * 3, *[5] * 3, *[5] * 4, 3]
+  halving = [1, 3, 5, 11]  # the first of the second, third, fourth, sixth stage
+  shapes = efficientnet.layer_shapes()
+  inputs = [32, *channels[:-1]]
+  for i, (before, after) in enumerate(zip(inputs, channels, strict=True)):
+    hidden, name = 6 * before if i else before, f"blocks_{i}"
+    assert shapes.get(f"{name}/expand", (1, 1, before, before))[2:] == (
+      before,
+      hidden,
+    )
+    side = kernels[i]
+    assert shapes[f"{name}/depthwise"] == (side, side, 1, hidden)
+    assert shapes[f"{name}/project"] == (1, 1, hidden, after)
+    assert efficientnet.BLOCKS[i].stride == (2 if i in halving else 1)
+  assert "blocks_0/expand" not in shapes and len(shapes) == 2 + 3 * 16 - 1
+  assert shapes["head"] == (1, 1, 320, 1280)
+
+
 def test_folding_keeps_convolution_and_norm(state):
   rng = np.random.default_rng(1)
   x = jnp.asarray(rng.standard_normal((1, 9, 9, 3)), jnp.float32)

@@ -49,6 +49,12 @@ def test_true_views_are_consistent_and_wrong_cameras_are_not(ball):
   assert epipolar_matches.tsed(wrong)["tsed"] < 0.2
 
 
+def test_oblong_views_are_refused(ball):
+  oblong = view_sets.Views(image=ball.image[:, 64:192], camera=ball.camera)
+  with pytest.raises(ValueError, match="256x128 pixels: must be square"):
+    epipolar_matches.tsed(oblong)
+
+
 def test_views_of_other_objects_are_not_consistent(ball):
   others = fake_assets.ball(16, size=256, frequency=33.0)
   image = np.where(

@@ -5,6 +5,8 @@ The stand-in network's features are the mean colour of a picture.
 
 import dataclasses
 import json
+import re
+import shutil
 
 import fake_assets
 import fake_features
@@ -38,7 +40,7 @@ def write_set(folder, colours, *, seed):
       folder / f"asset-{i}",
       picture(colour, rng),
       prompt="a red ball" if colour == RED else "a blue ball",
-      seed=i,
+      seed=None,  # other objects, not one prompt drawn again
       record={
         "seconds_of_batch": {"denoise": 5.0, "decode": 1.0, "compile": 9.0},
         "batch_size": 3,
@@ -254,12 +256,29 @@ def test_retrieval_stands_for_clip(folders, renders):
   assert found == good["retrieval R@1 of 20"]
 
 
-def test_damaged_pictures_are_not_missing_names(folders, renders):
+def test_one_odd_asset_stops_nothing(folders, calls, renders):
+  """It is left out by all figures, and is no missing name but a failure."""
   Image.new("RGB", (3, 3)).save(folders / "good/asset-1/view_01.png")
-  with pytest.raises(ValueError, match="different sizes"):
-    image_report.evaluate(
-      open_sets(folders, "good"), renders, out=folders / "out"
+  damaged = folders / "good/asset-3/view_00.png"
+  damaged.write_bytes(damaged.read_bytes()[:-40])
+  given = dataclasses.replace(renders, packaged=("lite0",))
+  for _ in range(2):  # What is kept says it again.
+    report = image_report.evaluate(
+      open_sets(folders, "good", "dark"), given, out=folders / "out"
     )
+    good = report["methods"]["good"]
+    assert good["num_assets"] == 6
+    for name in ("KD-mean", "retrieval R@1 of 20"):
+      assert good["figures"][name]["num_assets"] == 4
+    assert list(good["failures"]["images"]["reasons"]) == ["asset-1", "asset-3"]
+    (note,) = report["notes"]
+    assert note.startswith("images: 2 of 6 assets of good failed; asset-1: ")
+    assert note in image_report.format_report(report)
+    assert not report["methods"]["dark"]["failures"]
+  alone = retrieval.evaluate(
+    folders / "good", folders / "renders", features=folders / "out/features"
+  )
+  assert "2 of 6 assets" in retrieval.format_table(alone)
 
 
 def test_prompts_without_the_names_are_remarked(folders, renders):
@@ -292,12 +311,44 @@ def test_strips_are_not_squashed_to_squares(folders, calls):
     file.unlink()
   Image.new("RGB", (64, 8)).save(strip / "0.png")
   (strip / "transforms.json").unlink(missing_ok=True)
-  with pytest.raises(
-    ValueError, match="asset-1: pictures of 64x8 .*every frame of a transforms"
-  ):
+  message = "asset-1: pictures of 64x8 .*every frame of a transforms"
+  report = image_report.evaluate(
+    open_sets(folders, "good"), settings(folders), out=folders / "out"
+  )
+  assert re.search(message, report["notes"][0])
+  for i in (2, 3, 4, 5):
+    shutil.rmtree(folders / f"good/asset-{i}")
+  with pytest.raises(ValueError, match=f"good: .*there is 1; {message}"):
     image_report.evaluate(
       open_sets(folders, "good"), settings(folders), out=folders / "out"
     )
+
+
+def test_seeds_of_a_prompt_do_not_narrow_intervals(folders, calls):
+  """Every asset once more, with another seed, says nothing new."""
+
+  def spreads(name):
+    report = image_report.evaluate(
+      open_sets(folders, name), settings(folders), out=folders / "out"
+    )
+    figure = report["methods"][name]["figures"]["FD-mean"]
+    return figure["num_assets"], figure["high"] - figure["value"]
+
+  for copies in (1, 2):
+    rng = np.random.default_rng(5)
+    for i in range(5):
+      given = picture(RED, rng)
+      for seed in range(copies):
+        fake_assets.write(
+          folders / f"{copies}/ball-{i}-{seed}",
+          given,
+          prompt=f"ball {i}",
+          seed=seed,
+        )
+  once, twice = spreads("1"), spreads("2")
+  assert (once[0], twice[0]) == (5, 10)
+  # Not 0.7 of it; covariances of twice as many differ a little.
+  assert twice[1] == pytest.approx(once[1], rel=0.15)
 
 
 def test_one_asset_is_not_a_set(folders, calls):

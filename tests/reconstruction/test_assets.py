@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import struct
@@ -6,6 +7,7 @@ import numpy as np
 import planted
 import pytest
 import trimesh
+from PIL import Image
 
 from data_pipeline import meshes
 from mvjax.reconstruction import assets
@@ -79,6 +81,48 @@ def test_glb_keeps_what_validators_check(glb):
   np.testing.assert_allclose(
     np.linalg.norm(surface.vertex_normals, axis=-1), 1, atol=1e-5
   )
+
+
+def _binary(path, document, view):
+  """The bytes of a buffer view, which follow the JSON part."""
+  data = path.read_bytes()
+  (size,) = struct.unpack("<I", data[12:16])
+  start = 20 + size + 8
+  view = document["bufferViews"][view]
+  start += view.get("byteOffset", 0)
+  return data[start : start + view["byteLength"]]
+
+
+def test_the_texture_is_not_upside_down(tmp_path):
+  """Bright above and dark below, in the file's own terms: v runs down."""
+  given = planted.two_boxes()
+  low, high = given.vertices[:, 2].min(), given.vertices[:, 2].max()
+  above = (given.vertices[:, 2] - low) / (high - low)
+  uv = np.stack([np.full_like(above, 0.5), 0.1 + 0.8 * above], -1)
+  rows = np.linspace(250, 5, 50).astype(np.uint8)[:, None, None]
+  asset = dataclasses.replace(
+    given,
+    uv=uv.astype(np.float32),
+    texture=np.broadcast_to(rows, (50, 50, 3)).copy(),
+  )
+  path = tmp_path / "boxes.glb"
+  assets.write_glb(path, asset)
+  document = _document(path)
+  attributes = document["meshes"][0]["primitives"][0]["attributes"]
+  values = {}
+  for name, width in (("POSITION", 3), ("TEXCOORD_0", 2)):
+    accessor = document["accessors"][attributes[name]]
+    data = _binary(path, document, accessor["bufferView"])
+    found = np.frombuffer(data, "<f4", offset=accessor.get("byteOffset", 0))
+    values[name] = found[: width * accessor["count"]].reshape(-1, width)
+  picture = _binary(path, document, document["images"][0]["bufferView"])
+  with Image.open(io.BytesIO(picture)) as opened:
+    texture = np.asarray(opened.convert("L"), np.float32)
+  shown = texture[(values["TEXCOORD_0"][:, 1] * 50).astype(int), 25]
+  height = values["POSITION"][:, 1]
+  height = (height - height.min()) / np.ptp(height)
+  assert np.corrcoef(shown, height)[0, 1] > 0.99
+  assert shown[height > 0.99].min() > 200 and shown[height < 0.01].max() < 60
 
 
 def test_ply_keeps_the_world_and_the_colours(tmp_path):

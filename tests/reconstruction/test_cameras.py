@@ -21,6 +21,28 @@ def test_a_planted_field_of_view_is_found(angle):
   geometry.check_camera(found.camera)
 
 
+def test_empty_masks_have_no_say():
+  """One blank view of eight emptied the hull at every field of view."""
+  lens = {"field_of_view": 30.0, "distance": 0.75 / np.sin(np.radians(15))}
+  camera = planted.orbits(8, **lens)
+  masks = planted.views(planted.two_boxes(), camera, size=64).alpha > 0.5
+  masks[3] = False
+  found = cameras.search(masks, planted.orbits(8))
+  assert found.field_of_view == pytest.approx(30, abs=4)
+  assert len(found.camera.intrinsics) == 8
+  masks[1:] = False
+  with pytest.raises(ValueError, match="not found: 1 of 8 masks"):
+    cameras.search(masks, camera)
+
+
+def test_masks_without_a_common_point_tell_no_lens():
+  """Each shows one corner that the opposite view contradicts."""
+  masks = np.zeros((4, 64, 64), bool)
+  masks[0, :6], masks[1, -6:], masks[2, :6], masks[3, -6:] = (True,) * 4
+  with pytest.raises(ValueError, match="no point in common"):
+    cameras.search(masks, planted.orbits(4, elevations=(0.0,)))
+
+
 @pytest.mark.parametrize("angle", [22.0, 30.0, 48.0])
 def test_four_views_leave_a_range_that_holds_the_truth(angle):
   """One ring at 15 degrees, as MVDream's: the top is flat and off the truth."""

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import types
 
 import numpy as np
 import planted
@@ -100,6 +101,43 @@ def test_other_settings_are_an_error_that_names_them(finished):
   other = dataclasses.replace(_SETTINGS, texture_size=64)
   with pytest.raises(ValueError, match="texture_size=96, asked for is 64"):
     run.reconstruct(finished, settings=other)
+
+
+@pytest.mark.parametrize(
+  "make, message",
+  [
+    (lambda: mesh.Settings(max_faces=0), "max_faces=0: "),
+    (lambda: mesh.Settings(blur=-1.0), r"blur=-1\.0: "),
+    (lambda: mesh.Settings(smoothing=-1), "smoothing=-1: "),
+    (lambda: run.Settings(texture_size=0), "texture_size=0: "),
+  ],
+)
+def test_wrong_settings_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_the_first_of_each_kind_compiles(tmp_path, monkeypatch):
+  """Kinds differ in number of views, size, or whether the lens is searched."""
+  kinds = {"a": 4, "b": 4, "c": 5, "d": 5, "e": 4}
+  for name, number in kinds.items():
+    _write(tmp_path / name, number=number)
+  (tmp_path / "e/sample.json").write_text('{"metric_cameras": false}')
+
+  def make(views, settings):
+    number, size = views.image.shape[:2]
+    record = {"num_views": number, "image_size": size}
+    return types.SimpleNamespace(record=record)
+
+  saved = {}
+
+  def save(folder, result, record):
+    saved[folder.name] = record["includes_compilation"]
+
+  monkeypatch.setattr(run, "make", make)
+  monkeypatch.setattr(run, "save", save)
+  run.reconstruct(tmp_path, settings=_SETTINGS)
+  assert saved == {"a": True, "b": False, "c": True, "d": False, "e": True}
 
 
 def test_an_asset_that_fails_does_not_stop_the_others(tmp_path):

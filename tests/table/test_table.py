@@ -14,9 +14,10 @@ import reading
 from PIL import Image
 
 from configs import table1
+from mvjax import view_sets
 from mvjax.evaluation import epipolar_matches, image_report, networks, refit
 from mvjax.generation import joint
-from mvjax.table import run
+from mvjax.table import page, run
 from mvjax.table import settings as tables
 
 PROMPTS = ("a red leather sofa", "A blue, wooden chair!", "a side view")
@@ -308,6 +309,45 @@ def test_what_lacks_is_said_before_anything_is_drawn(
     run.evaluate(config, tmp_path / "out")
   line = str(caught.value)
   assert f"{name}={value}" in line and "\n" not in line
+
+
+def test_copies_keep_the_place_of_pictures(tmp_path):
+  folder = tmp_path / "other/a-vase"
+  (folder / "images").mkdir(parents=True)
+  fake_assets.write(tmp_path / "whole", fake_assets.ball(4, size=8))
+  content = json.loads((tmp_path / "whole/transforms.json").read_text())
+  for frame in content["frames"]:
+    file = tmp_path / "whole" / frame["file_path"]
+    frame["file_path"] = f"images/{file.name}"
+    file.rename(folder / frame["file_path"])
+  (folder / "transforms.json").write_text(json.dumps(content))
+  row = {"failures": {}, "assets": {}}
+  none = {"count": 1, "file": "prompts.txt"}
+  reference = dict.fromkeys(("num_images", "num_assets", "source", "split"), "")
+  page.write(
+    tmp_path / "out",
+    {"other": view_sets.open_set(tmp_path / "other")},
+    methods={"other": row},
+    content={
+      "title": "a table",
+      "columns": [],
+      "rows": {},
+      "prompts": none,
+      "seeds": [0],
+      "reference": reference | {"looks": []},
+      "text": "",
+      "masks": "",
+      "notes": [],
+      "hardware": "",
+      "versions": {"mvjax": "", "jax": ""},
+    },
+    pictures=[],
+  )
+  shown = reading.Page(tmp_path / "out/copies/other/a-vase/index.html")
+  files = [image["src"] for image in shown.all("img")]
+  copies = tmp_path / "out/copies/other/a-vase"
+  assert {"images/view_00.png", "images/view_03.png"} <= set(files)
+  assert all((copies / file).is_file() for file in files)
 
 
 def test_an_empty_row_is_said_before_anything_is_drawn(
