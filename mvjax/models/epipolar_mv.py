@@ -83,21 +83,6 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
     """Epipolar geometry of cameras [b, v] for latents of this size."""
     return self._features_fn(camera, size=(height, width))
 
-  def start_latents(
-    self, params: Any, shape: tuple[int, int, int, int]
-  ) -> Float[Array, "v h w c"] | None:
-    """White, the background of its training views, unless noise hides it.
-
-    Where the table does not end in pure noise, the noisiest views of training
-    still show their background, and pure noise tells of another one (Lin et
-    al. 2024, "Common diffusion noise schedules and sample steps are flawed").
-    """
-    if self.schedule.rescale_betas_zero_snr:
-      return None
-    factor = 2 ** (len(self.vae.block_out_channels) - 1)
-    white = np.ones((factor * shape[1], factor * shape[2], 3), np.float32)
-    return self.encode_start(params, white, shape)
-
   @functools.cached_property
   def _features_fn(self) -> Any:
     """Compiled `features`: its hundreds of small operations are slow alone."""

@@ -130,8 +130,9 @@ class SPAD(stable_diffusion.FlaxStableDiffusion):
     """The encoded blob: from there the white background is found."""
     factor = 2 ** (len(self.vae.block_out_channels) - 1)
     image = blob(factor * shape[1], factor * shape[2])
-    image = np.broadcast_to(image[..., None], (*image.shape, 3))
-    return self.encode_start(params, image, shape)
+    image = jnp.broadcast_to(image[None, :, :, None], (1, *image.shape, 3))
+    mean, _ = self.vae.apply({"params": params["vae"]}, image, method="encode")
+    return jnp.broadcast_to(self.scaling_factor * mean, shape)
 
 
 def blob(height: int, width: int) -> Float[np.ndarray, "h w"]:

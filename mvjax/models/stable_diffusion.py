@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mvjax import diffusion, geometry, scores, tokenizer
@@ -177,18 +177,6 @@ class FlaxStableDiffusion:
     """Clean latents to start sampling with under the noise, or None."""
     del params, shape
     return None
-
-  def encode_start(
-    self,
-    params: Any,
-    image: Float[ArrayLike, "i j 3"],
-    shape: tuple[int, int, int, int],
-  ) -> Float[Array, "v h w c"]:
-    """The latents of one image in [-1, 1] for every view."""
-    mean, _ = self.vae.apply(
-      {"params": params["vae"]}, jnp.asarray(image)[None], method="encode"
-    )
-    return jnp.broadcast_to(self.scaling_factor * mean, shape)
 
   def decode(
     self, params: Any, latents: Float[Array, "*b h w c"]
