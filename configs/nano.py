@@ -44,6 +44,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       image="checkpoints/nano-2d",
       multiview_guidance=3.0,
       image_guidance=3.0,
+      # Of the multi-view model first: its shapes are the better ones.
+      lambda_schedule="late-2d",
     )
     if local:
       _runlocal(config)
