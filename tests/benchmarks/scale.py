@@ -35,10 +35,12 @@ COUNTS = (
 )
 ASSETS_PER_CHIP = 4
 VIEWS = (4, 8, 16)
-# Mesh axes over 16 chips, and assets of a step.
+# Over 16 chips: mesh, assets of a step, and the parts it is taken in. With four
+# assets at a time, four chips divide the views of each.
 MESHES = {
-  "views together": (dict(data=4, fsdp=4, view=1), 16),
-  "views divided": (dict(data=1, fsdp=4, view=4), 4),
+  "together": (dict(data=4, fsdp=4, view=1), 16, 1),
+  "divided": (dict(data=1, fsdp=4, view=4), 16, 4),
+  "few": (dict(data=1, fsdp=4, view=4), 4, 1),
 }
 _GIB, _MB = 2**30, 1e6
 
@@ -80,10 +82,9 @@ def programs(options: argparse.Namespace) -> Iterator[Sequence[str]]:
       latents=True,
       whole=options.whole,
     )
-    mesh = ", ".join(f"{k} {v}" for k, v in made["mesh"].items() if v > 1)
     for found in made["programs"]:
       yield (
-        f"{topology}, {mesh}",
+        f"{topology}, {axes(made)}",
         found["program"],
         f"{found['memory_bytes'] / _GIB:.2f} / {found['hbm_bytes'] / _GIB:.2f}",
         f"{found['flops'] / 1e12:.3g}",
@@ -124,39 +125,42 @@ def counts(options: argparse.Namespace) -> Iterator[Sequence[str]]:
 
 
 def views(options: argparse.Namespace) -> Iterator[Sequence[str]]:
-  """The train step on 16 chips for 4, 8 and 16 views."""
+  """The train step for 4, 8 and 16 views, with and without the `view` axis."""
   yield (
     "views",
     "mesh",
     "assets a step",
+    "at a time",
     "kept for backward, GiB",
+    "temporary, GiB",
     "all memory, GiB",
     "MB sent",
     "links, ms",
     "roofline, ms",
   )
-  yield ["---"] * 8
+  yield ["---"] * 10
   for num_views in VIEWS:
-    for name, (mesh, batch_size) in MESHES.items():
+    for name, (mesh, batch_size, parts) in MESHES.items():
       config = epipolar_sd21.get_config()
       with config.unlocked():
         config.mesh.update(mesh)
         config.data.num_views = num_views
-        config.train.batch_size = batch_size
-      file = f"views-{num_views}-{name.split()[1]}.json"
-      (found,) = cached(
-        options.out / file,
+        config.train.update(batch_size=batch_size, accumulate=parts)
+      made = cached(
+        options.out / f"views-{num_views}-{name}.json",
         config,
         topology="v5e:4x4",
         programs=("train",),
         latents=True,
-      )["programs"]
-      kept = found["memory"]["kept for backward"] / _GIB
+      )
+      (found,) = made["programs"]
       yield (
         str(num_views),
-        name,
+        axes(made),
         str(batch_size),
-        f"{kept:.2f}",
+        str(batch_size // parts),
+        f"{found['memory']['kept for backward'] / _GIB:.2f}",
+        f"{found['memory']['temporary'] / _GIB:.2f}",
         *step(found),
       )
 
@@ -169,6 +173,11 @@ def cached(
     made = report.as_json(plan.make(config, topology, **options))
     atomic.write_text(path, json.dumps(made, indent=1))
   return json.loads(path.read_text())
+
+
+def axes(made: Mapping[str, Any]) -> str:
+  """The mesh axes that divide something."""
+  return ", ".join(f"{k} {v}" for k, v in made["mesh"].items() if v > 1)
 
 
 def state(found: Mapping[str, Any]) -> str:
