@@ -71,7 +71,11 @@ class _Command:
       camera=self._camera,
       surface=trimesh.Trimesh(asset.vertices, asset.faces, process=False),
       asset=asset,
-      record={"image_size": 32, "undetermined": {"note": "guessed"}},
+      record={
+        "num_views": len(views.image),
+        "image_size": 32,
+        "undetermined": {"note": "guessed"},
+      },
     )
 
 
