@@ -7,6 +7,8 @@ they are imported, so it must run before any test module imports them.
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests' programs run a moment and compile for long. Processes inherit this.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
 import jaxtyping

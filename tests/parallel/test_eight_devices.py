@@ -21,7 +21,6 @@ def run(tmp_path_factory):
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "8",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
   }
   done = subprocess.run(
     [sys.executable, "-m", "tests.parallel.eight_devices", str(out)],

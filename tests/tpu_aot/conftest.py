@@ -7,6 +7,8 @@ from mvjax.planning import chips
 from tests.tpu_aot import pods
 
 chips.prepare()
+# The compiler is what these tests are about; other tests do without most of it.
+jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session", params=pods.TOPOLOGIES)

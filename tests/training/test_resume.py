@@ -42,7 +42,6 @@ def stopped_by(number, workdir):
   """Starts a run in a process and sends it a signal once it has saved."""
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
     "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
   }
   process = subprocess.Popen(
