@@ -58,6 +58,18 @@ def flip(content, place):
   return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
+def in_directory(content, name, place, new):
+  """Changes what the archive's directory says of an entry.
+
+  `place` counts from the signature: 6 version needed, 8 flags, 10 compression,
+  42 start.
+  """
+  entry = content.rindex(f"archive/{name}".encode()) - 46
+  assert content[entry : entry + 4] == b"PK\x01\x02"
+  place += entry
+  return content[:place] + new + content[place + len(new) :]
+
+
 def touch(module, name):
   """The call that a hostile file would like to make."""
   return call(global_(module, name), text(f"touch {MARKER}"))
@@ -120,6 +132,34 @@ FILES = {
       **COMPRESSED,
     ),
     "is compressed",
+  ),
+  "compressed byte order": (
+    edited(lambda c: in_directory(c, "byteorder", 10, b"\x63\0")),
+    "archive/byteorder is compressed",
+  ),
+  "encrypted pickle": (
+    edited(lambda c: in_directory(c, "data.pkl", 8, b"\x01\0")),
+    "archive/data.pkl is encrypted",
+  ),
+  "strongly encrypted storage": (
+    edited(lambda c: in_directory(c, "data/0", 8, b"\x41\0")),
+    "archive/data/0 is encrypted",
+  ),
+  "patch of a pickle": (
+    edited(lambda c: in_directory(c, "data.pkl", 8, b"\x20\0")),
+    "or a patch",
+  ),
+  "zip of a later standard": (
+    edited(lambda c: in_directory(c, "data/0", 6, b"\xff\0")),
+    "zip file version 25.5 is none that torch.save writes.*fetch it again",
+  ),
+  "entry beyond the file": (
+    edited(lambda c: in_directory(c, "data/0", 42, b"\xff\xff\xff\0")),
+    "archive/data/0 begins at byte 16777215",
+  ),
+  "entry before the file": (
+    edited(lambda c: c[:-5] + bytes([c[-5] ^ 0x20]) + c[-4:]),
+    "begins at byte -",
   ),
   "missing storage": (zipped(ordered(x=GOOD), storages=()), "storage '0'"),
   "big-endian": (
