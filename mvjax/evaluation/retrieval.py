@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import loader
+from data_pipeline import decoding, loader
 from mvjax.evaluation import (
   bootstrap,
   nearest_mean,
@@ -358,7 +358,7 @@ def _render(
   caption = render_words.captions_of(record)[0]
 
   def read() -> asset_views.Views:
-    pixels = loader.decode_views(records[number], chosen)
+    pixels = decoding.pixels(records[number], chosen)
     return asset_views.Views(image=pixels.image)
 
   return asset_views.Asset(

@@ -4,7 +4,7 @@ import os
 import pathlib
 from typing import Any
 
-from data_pipeline import loader
+from data_pipeline import decoding, loader
 from mvjax import geometry
 from mvjax.views import asset_views, choice
 
@@ -67,7 +67,7 @@ def _open_record(
 
   def read() -> asset_views.Views:
     again = records[number]
-    pixels = loader.decode_views(again, chosen)
+    pixels = decoding.pixels(again, chosen)
     return asset_views.Views(
       image=pixels.image,
       alpha=pixels.alpha,

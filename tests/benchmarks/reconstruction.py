@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from data_pipeline import loader
+from data_pipeline import decoding, loader
 from data_pipeline import views as view_groups
 from mvjax import atomic, compilation, geometry, pixel_metrics
 from mvjax.evaluation import bootstrap, store
@@ -156,7 +156,7 @@ def _views(
     raise SystemExit(f"views={number}: a multiple of 4 up to 20")
   parts = []
   for chosen in (np.concatenate(orbits[: number // 4]), orbits[-1]):
-    pixels = loader.decode_views(record, chosen)
+    pixels = decoding.pixels(record, chosen)
     parts.append(
       asset_views.Views(
         image=pixels.image,
