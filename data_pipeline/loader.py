@@ -10,7 +10,6 @@ views that an example uses are decoded.
 
 import dataclasses
 import functools
-import io
 import multiprocessing
 import os
 import signal
@@ -21,11 +20,9 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from PIL import Image
 
-from data_pipeline import image_ops, shards, views
+from data_pipeline import decoding, image_ops, shards, views
 from data_pipeline.latents import latents_dataset_builder as latents
-from data_pipeline.renders import rendered_object
 
 Record = Mapping[str, Any]
 Batch = dict[str, Any]
@@ -308,8 +305,8 @@ def make_example(
   }
   if latents.POSTERIORS in record:
     about["camera"]["intrinsics"] = record["intrinsics"][chosen]
-    return about | _arrays(record, chosen, number)
-  pixels = decode_views(record, chosen)
+    return about | decoding.latents(record, chosen, caption=number)
+  pixels = decoding.pixels(record, chosen)
   if settings.image_size is not None:
     pixels = image_ops.shrink(pixels, settings.image_size)
   if settings.crop is not None:
@@ -320,38 +317,6 @@ def make_example(
     "alpha": pixels.alpha,
     "depth": pixels.depth,
   }
-
-
-def _arrays(record: Record, chosen: np.ndarray, caption: int) -> Batch:
-  """Of a record of latents: views and caption."""
-  posteriors = [
-    latents.decode_array(record, latents.POSTERIORS, view) for view in chosen
-  ]
-  return {
-    "posterior": np.stack(posteriors),
-    "text": latents.decode_array(record, latents.TEXTS, caption),
-  }
-
-
-def decode_views(
-  record: Record, chosen: Sequence[int] | np.ndarray
-) -> image_ops.Pixels:
-  """Decodes these views of a record, on white."""
-  rgba = np.stack([_decode(record["images"][view], "RGBA") for view in chosen])
-  encoded = [record["depths"][view] for view in chosen]
-  depth = (
-    np.stack([_decode(file, "I;16") for file in encoded])
-    if all(encoded)
-    else np.zeros(rgba.shape[:-1])
-  )
-  alpha = rgba[..., 3:].astype(np.float32) / 255
-  colour = rgba[..., :3].astype(np.float32) / 127.5 - 1
-  return image_ops.Pixels(
-    image=colour * alpha + (1 - alpha),
-    alpha=alpha[..., 0],
-    depth=depth.astype(np.float32) / rendered_object.DEPTH_SCALE,
-    intrinsics=record["intrinsics"][np.asarray(chosen)],
-  )
 
 
 class _Records:
@@ -377,12 +342,6 @@ def _stack(examples: Sequence[Batch]) -> Batch:
     else np.stack([example[key] for example in examples])
     for key in first
   }
-
-
-def _decode(encoded: bytes, mode: str) -> np.ndarray:
-  """Decodes an image; WebP leaves out an alpha that is 1 everywhere."""
-  with Image.open(io.BytesIO(encoded)) as image:
-    return np.asarray(image.convert(mode))
 
 
 def _open(settings: LoaderSettings) -> shards.DataSet:

@@ -5,9 +5,10 @@ import json
 import numpy as np
 from PIL import Image
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.evaluation import refit
 from mvjax.generation import viewpoints
+from mvjax.views import asset_views
 
 RADIUS, DISTANCE, FOV = 0.7, 3.0, 40.0
 
@@ -66,7 +67,7 @@ def ball(count, *, size=64, colours=None, elevation=0.0, frequency=9.0):
     )
   alpha = (depth > 0).astype(np.float32)
   image = np.where(alpha[..., None] > 0, image, 1.0)
-  return view_sets.Views(
+  return asset_views.Views(
     image=image.astype(np.float32), alpha=alpha, depth=depth, camera=camera
   )
 

@@ -4,8 +4,9 @@ import numpy as np
 import trimesh
 
 from data_pipeline import meshes, raycast
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.reconstruction import assets, field
+from mvjax.views import asset_views
 
 RED, BLUE = (220, 30, 30), (30, 60, 200)
 
@@ -52,7 +53,7 @@ def orbits(
 
 def views(
   asset: assets.Asset, camera: geometry.Camera, *, size: int = 48
-) -> view_sets.Views:
+) -> asset_views.Views:
   """True views with alpha and depth."""
   hits = raycast.cast(_mesh(asset), camera, size=size)
   alpha = np.zeros((len(hits), size * size), np.float32)
@@ -61,7 +62,7 @@ def views(
     alpha[view, hit.sample] = 1
     depth[view, hit.sample] = hit.depth
   image = assets.render(asset, camera, size=size, supersampling=1)
-  return view_sets.Views(
+  return asset_views.Views(
     image=image.astype(np.float32) / 127.5 - 1,
     alpha=alpha.reshape(-1, size, size),
     background=np.ones((len(hits), 3), np.float32),

@@ -203,8 +203,8 @@ def evaluate_consistency(
 
 def _open_sets(samples: list[str]):
   """From labels to assets."""
-  from mvjax import view_sets
   from mvjax.evaluation import report
+  from mvjax.views import view_sets
 
   folders = report.parse_labels(samples)
   return {label: view_sets.open_set(path) for label, path in folders.items()}

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mvjax import view_sets
 from mvjax.evaluation import (
   bootstrap,
   cost,
@@ -34,6 +33,7 @@ from mvjax.evaluation import (
   verdicts,
 )
 from mvjax.reconstruction import field
+from mvjax.views import asset_views, choice
 
 FLOOR = floors.LABEL
 # Of the figures. Raise it when one changes: kept ones are then made again.
@@ -97,7 +97,7 @@ class Settings:
 
 
 def evaluate(
-  sets: Mapping[str, Sequence[view_sets.Asset]],
+  sets: Mapping[str, Sequence[asset_views.Asset]],
   settings: Settings,
   *,
   tools: Tools,
@@ -119,7 +119,7 @@ def evaluate(
   check(sets, settings, folds=tools.folds)
   out = pathlib.Path(out)
   chosen = {
-    label: floors.some(found, settings.limit) for label, found in sets.items()
+    label: choice.evenly(found, settings.limit) for label, found in sets.items()
   }
   chosen |= open_floors(settings, sets)
   looks = {label: floors.look(assets) for label, assets in chosen.items()}
@@ -148,7 +148,7 @@ def evaluate(
   for name in settings.metrics:
     for label, assets in chosen.items():
       if name == "holdout":
-        assets = floors.some(assets, settings.holdout_limit)
+        assets = choice.evenly(assets, settings.holdout_limit)
       kept = _measure(name, assets, tools=tools, label=label, out=out)
       rows = [row["figures"] for row in kept]
       methods[label]["figures"] |= _estimates(rows, assets)
@@ -214,13 +214,13 @@ def with_lpips(
   return distances
 
 
-def _masked(given: view_sets.Views, tools: Tools) -> view_sets.Views:
+def _masked(given: asset_views.Views, tools: Tools) -> asset_views.Views:
   if not tools.true_masks:
     given = dataclasses.replace(given, alpha=None)
-  return view_sets.with_masks(given, allow_empty=True)
+  return asset_views.with_masks(given, allow_empty=True)
 
 
-def _mvc(given: view_sets.Views, tools: Tools) -> Figures:
+def _mvc(given: asset_views.Views, tools: Tools) -> Figures:
   """MVC, and what the fitted surface carries from view to view."""
   masked = _masked(given, tools)
   figures, rendered = refit.mvc(masked, tools.refit)
@@ -234,7 +234,7 @@ def _mvc(given: view_sets.Views, tools: Tools) -> Figures:
   return figures
 
 
-METRICS: Mapping[str, Callable[[view_sets.Views, Tools], Figures]] = {
+METRICS: Mapping[str, Callable[[asset_views.Views, Tools], Figures]] = {
   "mvc": _mvc,
   "holdout": lambda given, tools: refit.hold_out(
     _masked(given, tools), tools.refit, folds=tools.folds
@@ -249,7 +249,7 @@ METRICS: Mapping[str, Callable[[view_sets.Views, Tools], Figures]] = {
 
 def _measure(
   name: str,
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   *,
   tools: Tools,
   label: str,
@@ -278,11 +278,13 @@ def _measure(
   return rows
 
 
-def _attempt(name: str, asset: view_sets.Asset, tools: Tools) -> dict[str, Any]:
+def _attempt(
+  name: str, asset: asset_views.Asset, tools: Tools
+) -> dict[str, Any]:
   """One metric of one asset, whatever its views are; see `_measure`."""
   failures, own_fit = [], tools.refit.fit
 
-  def fit(given: view_sets.Views) -> Any:
+  def fit(given: asset_views.Views) -> Any:
     try:
       return own_fit(given)
     except field.EmptyHullError as error:
@@ -303,7 +305,8 @@ def _attempt(name: str, asset: view_sets.Asset, tools: Tools) -> dict[str, Any]:
 
 
 def _estimates(
-  rows: Sequence[Mapping[str, float | None]], assets: Sequence[view_sets.Asset]
+  rows: Sequence[Mapping[str, float | None]],
+  assets: Sequence[asset_views.Asset],
 ) -> dict[str, bootstrap.Estimate]:
   """Means over the assets that have a figure."""
   found = {}
@@ -322,8 +325,8 @@ def _estimates(
 
 
 def open_floors(
-  settings: Settings, sets: Mapping[str, Sequence[view_sets.Asset]]
-) -> dict[str, list[view_sets.Asset]]:
+  settings: Settings, sets: Mapping[str, Sequence[asset_views.Asset]]
+) -> dict[str, list[asset_views.Asset]]:
   """Ground truth of each kind that the measured assets have, by its label."""
   if settings.floor is None:
     return {}
@@ -332,7 +335,7 @@ def open_floors(
     [
       one
       for assets in sets.values()
-      for one in floors.look(floors.some(assets, settings.limit))
+      for one in floors.look(choice.evenly(assets, settings.limit))
     ],
     limit=settings.floor_assets,
     split=settings.split,
@@ -344,7 +347,7 @@ def open_floors(
 
 
 def check(
-  sets: Mapping[str, Sequence[view_sets.Asset]],
+  sets: Mapping[str, Sequence[asset_views.Asset]],
   settings: Settings,
   *,
   folds: int,
@@ -358,10 +361,10 @@ def check(
   """
   floors.check_labels(list(sets))
   for label, assets in sets.items():
-    assets = floors.some(assets, settings.limit)
+    assets = choice.evenly(assets, settings.limit)
     _check_assets(label, assets)
     if "holdout" in settings.metrics:
-      for asset in floors.some(assets, settings.holdout_limit):
+      for asset in choice.evenly(assets, settings.holdout_limit):
         try:
           refit.check_folds(folds, asset.num_views)
         except ValueError as error:
@@ -378,7 +381,7 @@ def check_views(views: int, settings: Settings, *, folds: int) -> None:
     refit.check_folds(folds, views)
 
 
-def _check_assets(label: str, assets: Sequence[view_sets.Asset]) -> None:
+def _check_assets(label: str, assets: Sequence[asset_views.Asset]) -> None:
   for asset in assets:
     if not asset.has_cameras:
       raise ValueError(

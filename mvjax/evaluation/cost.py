@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvjax import view_sets
 from mvjax.evaluation import bootstrap
+from mvjax.views import asset_views
 
 _MIB = 2**20
 _ONCE = "compile"
@@ -20,7 +20,7 @@ _LITTLE = 0.01
 
 
 def figures(
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
 ) -> dict[str, bootstrap.Estimate]:
   """Mean seconds and the mean peak memory in MiB of an asset, if known."""
   records = [

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from mvjax import view_sets
+from mvjax.views import asset_views
 
 MIN_MATCHES = 10
 MAX_MEDIAN = 2.0
@@ -28,7 +28,7 @@ _RATIO = 0.75
 Points = Float[np.ndarray, "n 2"]
 
 
-def tsed(given: view_sets.Views) -> dict[str, float]:
+def tsed(given: asset_views.Views) -> dict[str, float]:
   """TSED of views with cameras, and the mean number of matches of a pair.
 
   Raises:
@@ -39,7 +39,7 @@ def tsed(given: view_sets.Views) -> dict[str, float]:
     raise ValueError(f"views of {size}x{height} pixels: must be square")
   found = [_detect(image) for image in given.image]
   consistent, counts = [], []
-  for i, j in view_sets.ring_pairs(given.camera):
+  for i, j in asset_views.ring_pairs(given.camera):
     a, b = _match(found[i], found[j])
     lines = fundamental(given.camera, i, j)
     distances = symmetric_distances(a / size, b / size, lines)

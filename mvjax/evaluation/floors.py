@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.generation import viewpoints
+from mvjax.views import asset_views, choice, render_sets, view_sets
 
 LABEL = "ground truth"
 
@@ -36,7 +37,7 @@ class Look:
   camera: geometry.Camera
 
 
-def look(assets: Sequence[view_sets.Asset]) -> list[Look]:
+def look(assets: Sequence[asset_views.Asset]) -> list[Look]:
   """Reads every asset; one that cannot be read is left out."""
   found = []
   for asset in assets:
@@ -61,7 +62,7 @@ def open_all(
   limit: int,
   split: str,
   looks_of_set: tuple[str, ...],
-) -> dict[str, list[view_sets.Asset]]:
+) -> dict[str, list[asset_views.Asset]]:
   """From labels to ground truth, for each kind that it can give.
 
   Args:
@@ -78,7 +79,7 @@ def open_all(
   kinds = {}
   for one in looks:
     kinds.setdefault(one.kind, one.camera)
-  is_data_set = view_sets.is_data_set(source)
+  is_data_set = render_sets.is_data_set(source)
   options = {
     "limit": limit if is_data_set else None,
     "split": split,
@@ -93,7 +94,9 @@ def open_all(
       if enough and every[0].read().image.shape[1:3] == kind[1:]:
         matching = view_sets.open_set(source, like=camera, **options)
     else:
-      matching = some([asset for asset in every if _is_of(asset, kind)], limit)
+      matching = choice.evenly(
+        [asset for asset in every if _is_of(asset, kind)], limit
+      )
     if matching:
       found[LABEL if len(kinds) == 1 else f"{LABEL}, {name(kind)}"] = matching
   return found
@@ -147,15 +150,5 @@ def format_elevations(of: Mapping[str, Mapping[str, float] | None]) -> str:
   return f"elevations of the cameras in degrees: {'; '.join(parts)}"
 
 
-def some(
-  assets: Sequence[view_sets.Asset], limit: int | None
-) -> Sequence[view_sets.Asset]:
-  """No more than `limit`, spread evenly."""
-  if limit is None or limit >= len(assets):
-    return assets
-  places = (np.arange(limit) + 0.5) * len(assets) / limit
-  return [assets[int(place)] for place in places]
-
-
-def _is_of(asset: view_sets.Asset, kind: Kind) -> bool:
+def _is_of(asset: asset_views.Asset, kind: Kind) -> bool:
   return any(one.kind == kind for one in look([asset]))

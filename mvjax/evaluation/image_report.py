@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from mvjax import view_sets
 from mvjax.evaluation import (
   bootstrap,
   clip,
@@ -34,6 +33,7 @@ from mvjax.evaluation import (
   retrieval,
   store,
 )
+from mvjax.views import asset_views, render_sets, view_sets
 from mvjax.weights import folder
 
 PACKAGED: Mapping[str, Callable[..., networks.Network]] = {
@@ -85,7 +85,7 @@ class Settings:
 
 
 def evaluate(
-  sets: Mapping[str, Sequence[view_sets.Asset]],
+  sets: Mapping[str, Sequence[asset_views.Asset]],
   settings: Settings,
   *,
   out: str | os.PathLike,
@@ -182,8 +182,8 @@ def format_report(content: Mapping[str, Any]) -> str:
 
 
 def check(
-  label: str, assets: Sequence[view_sets.Asset]
-) -> tuple[list[view_sets.Asset], dict[str, Any]]:
+  label: str, assets: Sequence[asset_views.Asset]
+) -> tuple[list[asset_views.Asset], dict[str, Any]]:
   """The assets that can be measured, and the failures of the others.
 
   Returns:
@@ -202,7 +202,7 @@ def check(
 
 def _check_number(
   label: str,
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   reasons: Mapping[str, str] | None = None,
 ) -> None:
   """Raises ValueError if there are too few for distances."""
@@ -301,7 +301,7 @@ def _inception_score(
 
 def _text(
   settings: Settings,
-  sets: Mapping[str, Sequence[view_sets.Asset]],
+  sets: Mapping[str, Sequence[asset_views.Asset]],
   *,
   kept: networks.Kept,
 ) -> tuple[dict[str, dict[str, bootstrap.Estimate]], str]:
@@ -316,7 +316,7 @@ def _text(
       label: _clip_figures(model, assets, kept.features(assets, network, label))
       for label, assets in sets.items()
     }, f"CLIP of {settings.clip}"
-  if not view_sets.is_data_set(settings.reference):
+  if not render_sets.is_data_set(settings.reference):
     return {}, "not measured: give --clip, or a data set of renders"
   found, notes = {label: {} for label in sets}, []
   for references in retrieval.prepare(
@@ -341,7 +341,7 @@ def _text(
 
 def _clip_figures(
   model: clip.Clip,
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   measured: networks.FeatureSet,
 ) -> dict[str, bootstrap.Estimate]:
   prompts = list(dict.fromkeys(asset.prompt for asset in assets))

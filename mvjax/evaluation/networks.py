@@ -16,7 +16,6 @@ import numpy as np
 import tqdm
 from jaxtyping import Float, Int
 
-from mvjax import view_sets
 from mvjax.evaluation import (
   batches,
   clip,
@@ -27,6 +26,7 @@ from mvjax.evaluation import (
   resize,
   store,
 )
+from mvjax.views import asset_views
 
 # Lite0 was trained at this size. VGG16's features are local, and a fourth of
 # the pixels is a fourth of the work.
@@ -143,8 +143,8 @@ def clip_vision(model: clip.Clip, *, weights: str) -> Network:
 
 
 def measurable(
-  assets: Sequence[view_sets.Asset],
-) -> tuple[list[view_sets.Asset], dict[str, str]]:
+  assets: Sequence[asset_views.Asset],
+) -> tuple[list[asset_views.Asset], dict[str, str]]:
   """Reads every asset: those that networks can see, and why not the others."""
   found, reasons = [], {}
   for asset in assets:
@@ -164,7 +164,7 @@ class Kept:
     self._folder = pathlib.Path(folder)
 
   def features(
-    self, assets: Sequence[view_sets.Asset], network: Network, label: str
+    self, assets: Sequence[asset_views.Asset], network: Network, label: str
   ) -> FeatureSet:
     """Those of all views of all assets, see `extract`."""
     name = store.make_key(network.name, network.settings)
@@ -174,7 +174,7 @@ class Kept:
 
 
 def extract(
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   network: Network,
   *,
   kept: store.Store,
@@ -226,12 +226,12 @@ def extract(
   )
 
 
-def _name(asset: view_sets.Asset) -> str:
+def _name(asset: asset_views.Asset) -> str:
   """Methods share prompts and so names; what they drew tells them apart."""
   return f"{asset.name} {asset.digest}"
 
 
-def _read(asset: view_sets.Asset) -> Float[np.ndarray, "v h w 3"]:
+def _read(asset: asset_views.Asset) -> Float[np.ndarray, "v h w 3"]:
   image = asset.read().image
   height, width = image.shape[1:3]
   if height != width:
@@ -244,7 +244,7 @@ def _read(asset: view_sets.Asset) -> Float[np.ndarray, "v h w 3"]:
 
 
 def _groups_of(
-  missing: Sequence[int], assets: Sequence[view_sets.Asset], batch_size: int
+  missing: Sequence[int], assets: Sequence[asset_views.Asset], batch_size: int
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
   """Assets with their pictures, as many as fill a batch."""
   part, count = [], 0

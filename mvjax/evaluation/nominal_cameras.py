@@ -12,17 +12,19 @@ from collections.abc import Sequence
 import numpy as np
 import tqdm
 
-from mvjax import view_sets
 from mvjax.evaluation import store
 from mvjax.reconstruction import cameras
+from mvjax.views import asset_views
 
 
 def search(
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   *,
   kept: str | os.PathLike,
   true_masks: bool,
-) -> tuple[list[view_sets.Asset], dict[str, dict[str, float]], dict[str, str]]:
+) -> tuple[
+  list[asset_views.Asset], dict[str, dict[str, float]], dict[str, str]
+]:
   """The assets, with found cameras in the place of nominal ones.
 
   Args:
@@ -58,20 +60,20 @@ def search(
   return changed, record, failures
 
 
-def _search(asset: view_sets.Asset, *, true_masks: bool) -> dict[str, float]:
+def _search(asset: asset_views.Asset, *, true_masks: bool) -> dict[str, float]:
   given = asset.read()
   if not true_masks:
     given = dataclasses.replace(given, alpha=None)
-  masked = view_sets.with_masks(given, allow_empty=True)
+  masked = asset_views.with_masks(given, allow_empty=True)
   found = cameras.search(np.asarray(masked.alpha) > 0.5, masked.camera)
   low, high = found.near_best
   return {"field_of_view": found.field_of_view, "low": low, "high": high}
 
 
-def _with_lens(asset: view_sets.Asset, angle: float) -> view_sets.Asset:
+def _with_lens(asset: asset_views.Asset, angle: float) -> asset_views.Asset:
   """The asset with another lens, at the distance that goes with it."""
 
-  def read() -> view_sets.Views:
+  def read() -> asset_views.Views:
     given = asset.read()
     camera = cameras.with_field_of_view(given.camera, angle)
     return dataclasses.replace(given, camera=camera)

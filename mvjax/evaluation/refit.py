@@ -34,8 +34,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mvjax import pixel_metrics, view_sets
+from mvjax import pixel_metrics
 from mvjax.reconstruction import field
+from mvjax.views import asset_views
 
 _SEEN = 0.5
 
@@ -66,8 +67,8 @@ class Refit:
     settings: all that decides both, as JSON values.
   """
 
-  fit: Callable[[view_sets.Views], Any]
-  render: Callable[[Any, view_sets.Views], Rendered]
+  fit: Callable[[asset_views.Views], Any]
+  render: Callable[[Any, asset_views.Views], Rendered]
   settings: Any = None
 
 
@@ -75,7 +76,7 @@ def of_field(settings: field.Settings | None = None) -> Refit:
   """Fits of `reconstruction.field`; views must be square."""
   chosen = settings or field.Settings()
 
-  def fit(given: view_sets.Views) -> field.Field:
+  def fit(given: asset_views.Views) -> field.Field:
     height, width = given.image.shape[1:3]
     if height != width:
       raise ValueError(f"views are {width}x{height} pixels, must be square")
@@ -87,7 +88,7 @@ def of_field(settings: field.Settings | None = None) -> Refit:
       background=given.background,
     )
 
-  def render(found: field.Field, given: view_sets.Views) -> Rendered:
+  def render(found: field.Field, given: asset_views.Views) -> Rendered:
     seen = field.render(
       found,
       given.camera,
@@ -101,7 +102,7 @@ def of_field(settings: field.Settings | None = None) -> Refit:
 
 
 def mvc(
-  given: view_sets.Views, refit: Refit
+  given: asset_views.Views, refit: Refit
 ) -> tuple[dict[str, float], Rendered]:
   """MVC of views with alpha and cameras, and the renders behind it."""
   rendered = _fit_and_render(given, given, refit)
@@ -109,7 +110,7 @@ def mvc(
 
 
 def hold_out(
-  given: view_sets.Views, refit: Refit, *, folds: int = 4
+  given: asset_views.Views, refit: Refit, *, folds: int = 4
 ) -> dict[str, float]:
   """MVC of views that the field was not fitted to.
 
@@ -123,14 +124,14 @@ def hold_out(
   Raises:
     ValueError: see `check_folds`.
   """
-  order = view_sets.ring_order(given.camera)
+  order = asset_views.ring_order(given.camera)
   check_folds(folds, len(order))
   parts = []
   for fold in range(folds):
     out = sorted(order[fold::folds])
     kept = [i for i in range(len(order)) if i not in out]
-    target = view_sets.take(given, out)
-    rendered = _fit_and_render(view_sets.take(given, kept), target, refit)
+    target = asset_views.take(given, out)
+    rendered = _fit_and_render(asset_views.take(given, kept), target, refit)
     parts.append(_errors(target, rendered, "holdout"))
   return {key: _mean([part[key] for part in parts]) for key in parts[0]}
 
@@ -144,11 +145,11 @@ def check_folds(folds: int, views: int) -> None:
     )
 
 
-def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
+def halves(given: asset_views.Views, refit: Refit) -> dict[str, float]:
   """Agreement of two fields, of the odd and of the even views."""
-  order = view_sets.ring_order(given.camera)
+  order = asset_views.ring_order(given.camera)
   a, b = (
-    _fit_and_render(view_sets.take(given, sorted(half)), given, refit)
+    _fit_and_render(asset_views.take(given, sorted(half)), given, refit)
     for half in (order[::2], order[1::2])
   )
   seen = (a.alpha > _SEEN) | (b.alpha > _SEEN)
@@ -167,7 +168,7 @@ def halves(given: view_sets.Views, refit: Refit) -> dict[str, float]:
 
 
 def _fit_and_render(
-  source: view_sets.Views, target: view_sets.Views, refit: Refit
+  source: asset_views.Views, target: asset_views.Views, refit: Refit
 ) -> Rendered:
   try:
     fitted = refit.fit(source)
@@ -176,7 +177,7 @@ def _fit_and_render(
   return refit.render(fitted, target)
 
 
-def _nothing(target: view_sets.Views) -> Rendered:
+def _nothing(target: asset_views.Views) -> Rendered:
   """The background of the views."""
   shape = target.image.shape
   colour = np.ones((shape[0], 3), np.float32)
@@ -188,7 +189,7 @@ def _nothing(target: view_sets.Views) -> Rendered:
 
 
 def _errors(
-  given: view_sets.Views, rendered: Rendered, name: str
+  given: asset_views.Views, rendered: Rendered, name: str
 ) -> dict[str, float]:
   union = (np.asarray(given.alpha) > _SEEN) | (rendered.alpha > _SEEN)
   if not union.any():

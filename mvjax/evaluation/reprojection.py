@@ -26,7 +26,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
+from mvjax.views import asset_views
 
 # How far depths of one surface may differ, relative to themselves.
 _TOLERANCE = 0.03
@@ -36,7 +37,7 @@ PairDistance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def warp(
-  given: view_sets.Views, depth: Depth, *, source: int, target: int
+  given: asset_views.Views, depth: Depth, *, source: int, target: int
 ) -> tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
   """The colours that view `source` has for the pixels of view `target`.
 
@@ -81,7 +82,7 @@ def warp(
   return np.asarray(colours), counts
 
 
-def warp_error(given: view_sets.Views, depth: Depth) -> dict[str, float]:
+def warp_error(given: asset_views.Views, depth: Depth) -> dict[str, float]:
   """Warp error, and the share of surface pixels that count.
 
   Args:
@@ -106,7 +107,7 @@ def warp_error(given: view_sets.Views, depth: Depth) -> dict[str, float]:
 
 
 def reprojection_lpips(
-  given: view_sets.Views, depth: Depth, distance_fn: PairDistance
+  given: asset_views.Views, depth: Depth, distance_fn: PairDistance
 ) -> dict[str, float]:
   """LPIPS between views and themselves with carried pixels put in.
 
@@ -138,8 +139,8 @@ def reprojection_lpips(
   return {"reprojection_lpips": value}
 
 
-def _both_ways(given: view_sets.Views) -> list[tuple[int, int]]:
-  pairs = view_sets.ring_pairs(given.camera)
+def _both_ways(given: asset_views.Views) -> list[tuple[int, int]]:
+  pairs = asset_views.ring_pairs(given.camera)
   return [*pairs, *((j, i) for i, j in pairs)]
 
 

@@ -31,8 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import loader
-from mvjax import view_sets
+from data_pipeline import decoding, loader
 from mvjax.evaluation import (
   bootstrap,
   nearest_mean,
@@ -41,6 +40,7 @@ from mvjax.evaluation import (
   store,
 )
 from mvjax.evaluation import report as report_tools
+from mvjax.views import asset_views, view_sets
 
 NAME = "EfficientNet-Lite0, 1280 pooled features"
 # The stored size of the renders.
@@ -226,7 +226,7 @@ def evaluate(
 
 
 def score(
-  assets: Sequence[view_sets.Asset],
+  assets: Sequence[asset_views.Asset],
   references: References,
   kept: networks.Kept,
   *,
@@ -348,7 +348,7 @@ def _labelled(
 
 def _render(
   records: Any, number: int, *, version: str, num_views: int
-) -> view_sets.Asset:
+) -> asset_views.Asset:
   """Some views of a record, spread evenly, as an asset."""
   record = records[number]
   count = len(record["images"])
@@ -357,11 +357,11 @@ def _render(
   name = f"{uid}/{look}/{number}"
   caption = render_words.captions_of(record)[0]
 
-  def read() -> view_sets.Views:
-    pixels = loader.decode_views(records[number], chosen)
-    return view_sets.Views(image=pixels.image)
+  def read() -> asset_views.Views:
+    pixels = decoding.pixels(records[number], chosen)
+    return asset_views.Views(image=pixels.image)
 
-  return view_sets.Asset(
+  return asset_views.Asset(
     name=name,
     source="",
     prompt=caption,

@@ -13,9 +13,9 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mvjax import view_sets
 from mvjax.generation import viewpoints
 from mvjax.reconstruction import asset_folder
+from mvjax.views import view_files
 
 # What is shown of sample.json beside its metrics, besides prompt and seed.
 _SHOWN = ("settings", "cameras", "models", "versions", "device")
@@ -157,7 +157,7 @@ def with_metrics(
 
 def _is_result(folder: pathlib.Path) -> bool:
   made = (folder / asset_folder.RECORD).is_file()
-  return made or view_sets.holds_views(folder)
+  return made or view_files.holds_views(folder)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _views(folder: pathlib.Path) -> list[tuple[str, str]]:
   directions, poses = [], folder / "transforms.json"
   if poses.is_file():
     directions = viewpoints.directions(viewpoints.read(poses))
-  found = list(dict.fromkeys(view_sets.view_files(folder)))
+  found = list(dict.fromkeys(view_files.of_asset(folder)))
   captions = [path.stem for path in found]
   if len(directions) == len(found):
     captions = [f"azimuth {a:.0f}°, elevation {e:.0f}°" for a, e in directions]

@@ -12,7 +12,7 @@ import tqdm
 import trimesh
 
 import mvjax
-from mvjax import animation, geometry, pixel_metrics, view_sets
+from mvjax import animation, geometry, pixel_metrics
 from mvjax.reconstruction import (
   asset_folder,
   assets,
@@ -22,6 +22,7 @@ from mvjax.reconstruction import (
   texture,
   visibility,
 )
+from mvjax.views import asset_views, render_sets, view_sets
 
 # Of mesh and texture. Raise it when they change: an asset of another version is
 # then not taken for the same.
@@ -43,7 +44,7 @@ class Settings:
     texture_size: texels on a side, about.
     search_cameras: look for the field of view instead of believing
       transforms.json, see `cameras`; None: where sample.json says that the
-      cameras are nominal (`view_sets.Asset.metric_cameras`).
+      cameras are nominal (`asset_views.Asset.metric_cameras`).
   """
 
   fit: field.Settings = field.Settings()
@@ -99,7 +100,7 @@ def reconstruct(
     FileNotFoundError: there is no such folder.
   """
   source = pathlib.Path(views)
-  if view_sets.is_data_set(source):
+  if render_sets.is_data_set(source):
     raise ValueError(f"views={source}: is a data set; give a folder of views")
   found = view_sets.open_set(source)
   alone = (source / "transforms.json").is_file()
@@ -152,7 +153,7 @@ def reconstruct(
   return list(folders.values())
 
 
-def make(views: view_sets.Views, settings: Settings) -> Result:
+def make(views: asset_views.Views, settings: Settings) -> Result:
   """One object, from views with cameras to a textured mesh.
 
   Raises:
@@ -273,7 +274,7 @@ def as_json(settings: Settings) -> dict[str, Any]:
   return chosen
 
 
-def _decide(thing: view_sets.Asset, settings: Settings) -> Settings:
+def _decide(thing: asset_views.Asset, settings: Settings) -> Settings:
   """The settings for one object."""
   if settings.search_cameras is not None:
     return settings
@@ -289,7 +290,7 @@ def _lens(name: str, found: dict[str, Any]) -> str:
   )
 
 
-def _read(thing: view_sets.Asset) -> view_sets.Views:
+def _read(thing: asset_views.Asset) -> asset_views.Views:
   if not thing.has_cameras:
     raise ValueError(
       "has no transforms.json; write one with the camera of every view"
@@ -297,13 +298,13 @@ def _read(thing: view_sets.Asset) -> view_sets.Views:
   return thing.read()
 
 
-def _checked(views: view_sets.Views) -> view_sets.Views:
+def _checked(views: asset_views.Views) -> asset_views.Views:
   """Square views with masks and a background."""
   number, height, width, _ = views.image.shape
   check_number(number)
   if height != width:
     raise ValueError(f"views of {width}x{height} pixels: must be square")
-  views = view_sets.with_masks(views)
+  views = asset_views.with_masks(views)
   if views.background is None:
     white = np.ones((number, 3), np.float32)
     views = dataclasses.replace(views, background=white)

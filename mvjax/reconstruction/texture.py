@@ -16,9 +16,10 @@ import xatlas
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.reconstruction import assets, visibility
 from mvjax.reconstruction import field as fields
+from mvjax.views import asset_views
 
 # A view's weight is this power of the cosine of its angle to the normal.
 _SHARPNESS = 4
@@ -40,7 +41,7 @@ class _Texels:
 
 def bake(
   surface: trimesh.Trimesh,
-  views: view_sets.Views,
+  views: asset_views.Views,
   field: fields.Field,
   *,
   size: int,
@@ -66,7 +67,7 @@ def blend(
   surface: trimesh.Trimesh,
   points: Float[np.ndarray, "n 3"],
   normals: Float[np.ndarray, "n 3"],
-  views: view_sets.Views,
+  views: asset_views.Views,
   field: fields.Field,
 ) -> Float[np.ndarray, "n 3"]:
   """Colours in [-1, 1] of points on the surface."""

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvjax import view_sets
 from mvjax.pages import index, results, site
 from mvjax.table import markdown
+from mvjax.views import asset_views, view_files
 
 # Other systems' samples get pages in copies: their folders are not written to.
 _COPIES = "copies"
@@ -17,7 +17,7 @@ _RECORDS = ("sample.json", "transforms.json")
 
 def write(
   out: pathlib.Path,
-  sets: Mapping[str, Sequence[view_sets.Asset]],
+  sets: Mapping[str, Sequence[asset_views.Asset]],
   *,
   methods: Mapping[str, Mapping[str, Any]],
   content: Mapping[str, Any],
@@ -63,7 +63,7 @@ def write(
 
 
 def _own_folder(
-  asset: view_sets.Asset, label: str, out: pathlib.Path
+  asset: asset_views.Asset, label: str, out: pathlib.Path
 ) -> pathlib.Path | None:
   """A folder below `out` with the asset's views; None for lone pictures."""
   folder = pathlib.Path(asset.source) / asset.name
@@ -74,7 +74,7 @@ def _own_folder(
   copy = out / _COPIES / label / asset.name
   copy.mkdir(parents=True, exist_ok=True)
   records = [folder / name for name in _RECORDS if (folder / name).is_file()]
-  for file in (*view_sets.view_files(folder), *records):
+  for file in (*view_files.of_asset(folder), *records):
     target = copy / file.relative_to(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)

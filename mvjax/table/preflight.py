@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-from mvjax import view_sets
 from mvjax.evaluation import (
   clip,
   consistency_report,
@@ -13,6 +12,7 @@ from mvjax.evaluation import (
 from mvjax.generation import request as requests
 from mvjax.table import rows
 from mvjax.table import settings as tables
+from mvjax.views import asset_views, view_sets
 
 _FEWEST_ASSETS = 2
 _BUILD = (
@@ -76,7 +76,7 @@ def check(table: tables.Table) -> None:
         consistency_report.check_views(views, consistency, folds=table.folds)
 
 
-def _check_set(assets: list[view_sets.Asset]) -> None:
+def _check_set(assets: list[asset_views.Asset]) -> None:
   if len(assets) < _FEWEST_ASSETS:
     raise ValueError(f"holds {len(assets)} assets, two are needed")
 

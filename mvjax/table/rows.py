@@ -2,13 +2,13 @@
 
 import re
 
-from mvjax import view_sets
 from mvjax.table import settings as tables
+from mvjax.views import asset_views, view_sets
 
 
 def open_all(
   table: tables.Table,
-) -> tuple[dict[str, list[view_sets.Asset]], list[str]]:
+) -> tuple[dict[str, list[asset_views.Asset]], list[str]]:
   """The assets of each row, and remarks on what rows lack.
 
   Raises:
@@ -25,7 +25,7 @@ def open_all(
 
 def open_row(
   row: tables.Row, table: tables.Table
-) -> tuple[list[view_sets.Asset], int]:
+) -> tuple[list[asset_views.Asset], int]:
   """The assets of a row, and how many prompts it lacks.
 
   Raises:

@@ -19,7 +19,7 @@ import tqdm
 from etils import epath
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from data_pipeline import build, loader, shards
+from data_pipeline import build, decoding, shards
 from data_pipeline.latents import latents_dataset_builder as latents
 from mvjax.models import loading, stable_diffusion
 
@@ -74,7 +74,7 @@ def encode_data_set(
       raise ValueError(f"looks={tuple(looks)}: {home} has no such record")
     first = renders.as_data_source(next(iter(kept)))[0]
     metadata = {
-      "image_size": int(loader.decode_views(first, [0]).image.shape[1]),
+      "image_size": int(decoding.pixels(first, [0]).image.shape[1]),
       "source_digest": renders.info.metadata["source_digest"],
       "model_digest": digest,
       "looks": list(looks),
@@ -184,9 +184,7 @@ def _reader(
       record = source[number]
       views = range(len(record["images"]))
       captions = [caption.decode() for caption in record["captions"]]
-      posteriors = encode["images"](
-        list(loader.decode_views(record, views).image)
-      )
+      posteriors = encode["images"](list(decoding.pixels(record, views).image))
       texts = encode["captions"](captions)
       yield {
         **{k: v for k, v in record.items() if k not in latents.PIXELS},

@@ -24,6 +24,8 @@ SIGNATURE = b"PK\x03\x04"
 _MAX_PICKLE = 1 << 26
 # Local file header: signature, then at 26 the lengths of name and extra field.
 _HEADER = struct.Struct("<26xHH")
+# Flags of an entry that is encrypted (bits 0 and 6) or a patch (5).
+_NOT_PLAIN = 0b1100001
 
 
 def read_torch_zip(path: str | os.PathLike) -> Any:
@@ -43,11 +45,13 @@ def read_torch_zip(path: str | os.PathLike) -> Any:
   try:
     with zipfile.ZipFile(path) as archive:
       return _read(archive, path)
-  except (
-    *restricted_pickle.ERRORS,
-    NotImplementedError,
-    zipfile.BadZipFile,
-  ) as error:
+  except NotImplementedError as error:
+    # All that zipfile has left to say it for: a version above those it knows.
+    raise ValueError(
+      f"{path}: {restricted_pickle.one_line(error)} is none that torch.save "
+      "writes: the file is damaged; fetch it again"
+    ) from error
+  except (*restricted_pickle.ERRORS, zipfile.BadZipFile) as error:
     reason = restricted_pickle.one_line(error)
     raise ValueError(f"{path}: {reason}") from error
 
@@ -60,23 +64,24 @@ def _read(archive: zipfile.ZipFile, path: pathlib.Path) -> Any:
       f"a zip file without one FOLDER/data.pkl is not from torch.save (it "
       f"holds {', '.join(sorted(entries)[:4]) or 'nothing'})"
     )
-  root = roots[0]
+  root, size = roots[0], path.stat().st_size
   order = entries.get(f"{root}/byteorder")
-  if order and (order.file_size != 6 or archive.read(order) != b"little"):
-    raise ValueError("big-endian torch files are not supported")
+  if order:
+    _require_plain(order, size)
+    if order.file_size != 6 or archive.read(order) != b"little":
+      raise ValueError("big-endian torch files are not supported")
   pickled = entries[f"{root}/data.pkl"]
-  _require_stored(pickled)
+  _require_plain(pickled, size)
   if pickled.file_size > _MAX_PICKLE:
     raise ValueError(f"data.pkl claims {pickled.file_size} bytes")
   content = io.BytesIO(archive.read(pickled))
   result, storages = restricted_pickle.load(content)
-  size = path.stat().st_size
   with path.open("rb") as file:
     for key, storage in storages.items():
       info = entries.get(f"{root}/data/{key}")
       if info is None:
         raise ValueError(f"no values for storage {key!r}")
-      _require_stored(info)
+      _require_plain(info, size)
       if info.file_size != storage.nbytes:
         raise ValueError(
           f"storage {key!r} holds {info.file_size} bytes, its tensors claim "
@@ -91,8 +96,22 @@ def _read(archive: zipfile.ZipFile, path: pathlib.Path) -> Any:
   return result
 
 
-def _require_stored(info: zipfile.ZipInfo) -> None:
+def _require_plain(info: zipfile.ZipInfo, size: int) -> None:
+  """Refuses an entry whose bytes do not lie in the file as they are."""
+  if not 0 <= info.header_offset <= size - _HEADER.size:
+    raise ValueError(
+      f"{info.filename} begins at byte {info.header_offset} of {size}: the "
+      "file is damaged; fetch it again"
+    )
+  if info.flag_bits & _NOT_PLAIN:
+    raise ValueError(
+      f"{info.filename} is encrypted or a patch (flags {info.flag_bits:#x}): "
+      "torch.save never does that; save the weights with it again"
+    )
   if info.compress_type != zipfile.ZIP_STORED or (
     info.compress_size != info.file_size
   ):
-    raise ValueError(f"{info.filename} is compressed: torch.save never does")
+    raise ValueError(
+      f"{info.filename} is compressed: torch.save never does that; save the "
+      "weights with it again"
+    )

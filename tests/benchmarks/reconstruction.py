@@ -21,11 +21,12 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from data_pipeline import loader
+from data_pipeline import decoding, loader
 from data_pipeline import views as view_groups
-from mvjax import atomic, compilation, geometry, pixel_metrics, view_sets
+from mvjax import atomic, compilation, geometry, pixel_metrics
 from mvjax.evaluation import bootstrap, store
 from mvjax.reconstruction import assets, field, run
+from mvjax.views import asset_views
 
 _SECONDS = "seconds"
 # Figures that were kept under another definition are made again.
@@ -146,7 +147,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
 
 def _views(
   record, number: int, *, with_alpha: bool
-) -> tuple[view_sets.Views, view_sets.Views]:
+) -> tuple[asset_views.Views, asset_views.Views]:
   """The first orbits, and the last."""
   orbits, _ = view_groups.split_groups(
     record["camera_to_world"], record["group"]
@@ -155,9 +156,9 @@ def _views(
     raise SystemExit(f"views={number}: a multiple of 4 up to 20")
   parts = []
   for chosen in (np.concatenate(orbits[: number // 4]), orbits[-1]):
-    pixels = loader.decode_views(record, chosen)
+    pixels = decoding.pixels(record, chosen)
     parts.append(
-      view_sets.Views(
+      asset_views.Views(
         image=pixels.image,
         alpha=pixels.alpha,
         camera=geometry.Camera(
@@ -168,12 +169,12 @@ def _views(
     )
   given, unseen = parts
   if not with_alpha:
-    given = view_sets.Views(image=given.image, camera=given.camera)
+    given = asset_views.Views(image=given.image, camera=given.camera)
   return given, unseen
 
 
 def _measure(
-  given: view_sets.Views, unseen: view_sets.Views, settings: run.Settings
+  given: asset_views.Views, unseen: asset_views.Views, settings: run.Settings
 ) -> tuple[dict[str, float], assets.Asset]:
   """The columns of one object, and its asset."""
   result = run.make(given, settings)

@@ -234,21 +234,6 @@ def test_view_words_name_the_side_that_is_seen(path):
     assert low <= angle <= high
 
 
-def test_only_the_chosen_views_are_decoded(path):
-  record = dict(loader.records(settings(path))[0])
-  expected = loader.decode_views(record, [2])
-  for key in ("images", "depths"):
-    record[key] = [
-      encoded if view == 2 else b"not an image"
-      for view, encoded in enumerate(record[key])
-    ]
-  np.testing.assert_array_equal(
-    loader.decode_views(record, [2]).image, expected.image
-  )
-  record["depths"] = [b""] * 12
-  assert not loader.decode_views(record, [2]).depth.any()
-
-
 def test_sizes_follow_the_settings(path):
   small = loader.dataset(settings(path, image_size=8))[0]
   assert small["image"].shape == (4, 4, 8, 8, 3)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvjax import view_sets
 from mvjax.evaluation import consistency_report as lib
 from mvjax.evaluation import epipolar_matches, refit
 from mvjax.reconstruction import cameras, field
+from mvjax.views import view_sets
 
 COUNT = 8
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from mvjax import view_sets
 from mvjax.evaluation import cost
+from mvjax.views import asset_views
 
 
 def asset(record):
-  return view_sets.Asset(
+  return asset_views.Asset(
     name="ball",
     source="out",
     prompt="a ball",

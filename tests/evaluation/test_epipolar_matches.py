@@ -4,8 +4,9 @@ import fake_assets
 import numpy as np
 import pytest
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.evaluation import epipolar_matches
+from mvjax.views import asset_views
 
 
 def test_projections_of_a_point_lie_on_each_others_lines():
@@ -45,12 +46,12 @@ def test_true_views_are_consistent_and_wrong_cameras_are_not(ball):
   found = epipolar_matches.tsed(ball)
   assert found["tsed"] == 1 and found["tsed_matches"] > 20
   tilted = fake_assets.ring(16, elevation=25.0)
-  wrong = view_sets.Views(image=ball.image, camera=tilted)
+  wrong = asset_views.Views(image=ball.image, camera=tilted)
   assert epipolar_matches.tsed(wrong)["tsed"] < 0.2
 
 
 def test_oblong_views_are_refused(ball):
-  oblong = view_sets.Views(image=ball.image[:, 64:192], camera=ball.camera)
+  oblong = asset_views.Views(image=ball.image[:, 64:192], camera=ball.camera)
   with pytest.raises(ValueError, match="256x128 pixels: must be square"):
     epipolar_matches.tsed(oblong)
 
@@ -60,12 +61,12 @@ def test_views_of_other_objects_are_not_consistent(ball):
   image = np.where(
     (np.arange(16) % 2 == 0)[:, None, None, None], ball.image, others.image
   )
-  mixed = view_sets.Views(image=image, camera=ball.camera)
+  mixed = asset_views.Views(image=image, camera=ball.camera)
   assert epipolar_matches.tsed(mixed)["tsed"] < 0.3
 
 
 def test_nothing_to_match_is_inconsistent(ball):
-  blank = view_sets.Views(
+  blank = asset_views.Views(
     image=np.ones((4, 32, 32, 3)), camera=fake_assets.ring(4)
   )
   assert epipolar_matches.tsed(blank) == {"tsed": 0.0, "tsed_matches": 0.0}

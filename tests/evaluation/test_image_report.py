@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvjax import view_sets
 from mvjax.evaluation import (
   clip,
   image_report,
@@ -23,6 +22,7 @@ from mvjax.evaluation import (
   networks,
   retrieval,
 )
+from mvjax.views import asset_views, view_sets
 
 RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
 
@@ -30,7 +30,7 @@ RED, BLUE, DARK = (0.8, -0.8, -0.8), (-0.8, -0.8, 0.8), (-0.9, -0.9, -0.9)
 def picture(colour, rng):
   noise = 0.2 * rng.standard_normal((2, 1, 1, 3))
   image = np.clip(np.asarray(colour) + noise, -1, 1)
-  return view_sets.Views(image=np.broadcast_to(image, (2, 8, 8, 3)))
+  return asset_views.Views(image=np.broadcast_to(image, (2, 8, 8, 3)))
 
 
 def write_set(folder, colours, *, seed):

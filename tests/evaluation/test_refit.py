@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mvjax import view_sets
 from mvjax.evaluation import refit
 from mvjax.reconstruction import field
+from mvjax.views import asset_views
 
 
 def fit_mean(given):
@@ -135,7 +135,7 @@ def test_mvc_rises_with_inconsistency(ground_truth, own_field, change, amounts):
     inside = ground_truth.alpha
     if change is shifted:
       moved = change(
-        view_sets.Views(image=np.repeat(1 - 2 * inside[..., None], 3, -1)),
+        asset_views.Views(image=np.repeat(1 - 2 * inside[..., None], 3, -1)),
         amount,
         np.random.default_rng(0),
       )

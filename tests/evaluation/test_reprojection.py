@@ -4,8 +4,8 @@ import fake_assets
 import numpy as np
 import pytest
 
-from mvjax import view_sets
 from mvjax.evaluation import reprojection
+from mvjax.views import asset_views
 
 
 def test_true_views_of_a_true_surface_agree():
@@ -32,7 +32,7 @@ def test_a_pixel_lands_where_its_point_is_seen():
   """Colours that are world positions come back as the same positions."""
   ball = fake_assets.ball(8, size=96)
   points = fake_assets.surface_points(ball.camera, ball.depth)
-  given = view_sets.Views(
+  given = asset_views.Views(
     image=points, alpha=ball.alpha, depth=ball.depth, camera=ball.camera
   )
   carried, counts = reprojection.warp(given, ball.depth, source=1, target=0)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from data_pipeline.renders import rendered_object
-from mvjax import view_sets
 from mvjax.evaluation import consistency_report as lib
 from mvjax.evaluation import refit, reprojection
+from mvjax.views import asset_views, view_sets
 
 SIZE = 48
 
@@ -32,7 +32,9 @@ def folder(truth, tmp_path_factory):
   inside = truth.alpha[..., None] > 0.5
   tinted = np.where(inside, np.clip(truth.image + tint, -1, 1), truth.image)
   for name, image in (("true", truth.image), ("tinted", tinted)):
-    views = view_sets.Views(image=image, alpha=truth.alpha, camera=truth.camera)
+    views = asset_views.Views(
+      image=image, alpha=truth.alpha, camera=truth.camera
+    )
     fake_assets.write(home / name / "boxes", views)
     for i, depth in enumerate(truth.depth):
       levels = np.round(depth * rendered_object.DEPTH_SCALE).astype(np.uint16)

@@ -4,8 +4,9 @@ import planted
 import pytest
 import trimesh
 
-from mvjax import geometry, view_sets
+from mvjax import geometry
 from mvjax.reconstruction import field, texture, visibility
+from mvjax.views import asset_views
 
 _GREEN = np.array([-1, 1, -1])
 
@@ -108,7 +109,7 @@ def test_views_share_a_face_by_the_fourth_power_of_the_cosine(green):
     xnp=np,
   )
   colours = np.array([[1.0, -1, -1], [-1, -1, 1]], np.float32)
-  given = view_sets.Views(
+  given = asset_views.Views(
     image=np.tile(colours[:, None, None], (1, 16, 16, 1)),
     alpha=np.ones((2, 16, 16), np.float32),
     camera=camera,

@@ -14,11 +14,11 @@ import reading
 from PIL import Image
 
 from configs import table1
-from mvjax import view_sets
 from mvjax.evaluation import epipolar_matches, image_report, networks, refit
 from mvjax.generation import joint
 from mvjax.table import page, run
 from mvjax.table import settings as tables
+from mvjax.views import view_sets
 
 PROMPTS = ("a red leather sofa", "A blue, wooden chair!", "a side view")
 OTHER = "another system"

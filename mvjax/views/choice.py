@@ -1,7 +1,7 @@
-"""Which views of a record of renders are measured or compared with."""
+"""Which assets of a set, and which views of a render, are measured."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -9,6 +9,15 @@ from scipy import optimize
 
 from data_pipeline import views as view_groups
 from mvjax import geometry
+
+T = TypeVar("T")
+
+
+def evenly(things: Sequence[T], limit: int | None) -> list[T]:
+  """No more than `limit`, the middles of equal shares; all of them if None."""
+  count = len(things)
+  wanted = count if limit is None else min(limit, count)
+  return [things[int((i + 0.5) * count / wanted)] for i in range(wanted)]
 
 
 def spread(record: Mapping[str, Any], num_views: int | None) -> np.ndarray:

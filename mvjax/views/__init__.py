@@ -1,0 +1,1 @@
+"""Views of objects, read alike whoever made them."""

@@ -1,0 +1,149 @@
+"""Assets of pictures: folders with cameras or without, and single pictures.
+
+16-bit `depth_*.png` in the units of `rendered_object.DEPTH_SCALE` may lie
+beside `view_*.png`. The views may also lie side by side in one picture.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.renders import rendered_object
+from mvjax import geometry
+from mvjax.generation import viewpoints
+from mvjax.views import asset_views, view_files
+
+# Of what is used of a sample.json here and by those who measure.
+_TYPES = {"prompt": str, "seed": int, "metric_cameras": bool}
+
+
+def open_folder(folder: pathlib.Path) -> asset_views.Asset:
+  """The asset of a folder of views.
+
+  Raises:
+    ValueError: its sample.json or transforms.json is damaged, or its pictures
+      are not those of the cameras.
+  """
+  camera, content, poses = None, [b""], folder / view_files.POSES
+  if poses.is_file():
+    camera, content = viewpoints.read(poses), [poses.read_bytes()]
+  files, sample = (
+    view_files.of_asset(folder),
+    _read_sample(folder / "sample.json"),
+  )
+  depths = [
+    file.with_name(file.name.replace("view_", "depth_"))
+    for file in files
+    if file.name.startswith("view_")
+  ]
+  if len(depths) < len(files) or not all(file.is_file() for file in depths):
+    depths = []
+  content += [file.read_bytes() for file in (*files, *depths)]
+  return asset_views.Asset(
+    name=folder.name,
+    source=str(folder.parent),
+    prompt=sample.get("prompt") or _as_text(folder.name),
+    digest=asset_views.digest(content),
+    num_views=len(files),
+    has_cameras=camera is not None,
+    record=sample,
+    read=lambda: _decode_files(files, camera=camera, depths=depths),
+  )
+
+
+def open_picture(file: pathlib.Path) -> asset_views.Asset:
+  """A picture as an asset of one view."""
+  return asset_views.Asset(
+    name=file.name,
+    source=str(file.parent),
+    prompt=_as_text(file.stem),
+    digest=asset_views.digest([file.read_bytes()]),
+    num_views=1,
+    has_cameras=False,
+    read=lambda: _decode_files([file], camera=None, depths=[]),
+  )
+
+
+def _as_text(name: str) -> str:
+  return name.replace("_", " ").replace("-", " ").strip()
+
+
+def _read_sample(file: pathlib.Path) -> dict[str, Any]:
+  """The record of a sample; nothing if there is none."""
+  if not file.is_file():
+    return {}
+  try:
+    content = json.loads(file.read_text("utf-8"))
+  except ValueError as error:
+    raise ValueError(f"{file}: is no JSON ({error}); write it again") from error
+  if not isinstance(content, dict):
+    raise ValueError(
+      f'{file}: must be an object, such as {{"prompt": "a sofa"}}'
+    )
+  for name, kind in _TYPES.items():
+    if name in content and not isinstance(content[name], kind):
+      raise ValueError(
+        f"{file}: {name}={content[name]!r} must be of type {kind.__name__}; "
+        "correct it or leave it out"
+      )
+  return content
+
+
+def _decode_files(
+  files: Sequence[pathlib.Path],
+  *,
+  camera: geometry.Camera | None,
+  depths: Sequence[pathlib.Path],
+) -> asset_views.Views:
+  pictures = [_decode(file, "RGBA") for file in dict.fromkeys(files)]
+  if len(pictures) < len(files):
+    pictures = _split(pictures, files)
+  sizes = {picture.shape[:2] for picture in pictures}
+  if len(sizes) > 1:
+    raise ValueError(
+      f"{files[0].parent}: views of different sizes {sorted(sizes)}; an "
+      "asset's views must have one"
+    )
+  rgba = np.stack(pictures)
+  alpha = rgba[..., 3] / 255
+  depth = None
+  if depths:
+    scaled = np.stack([_decode(file) for file in depths])
+    depth = scaled / rendered_object.DEPTH_SCALE
+  # Rounded, as the picture would be if its file were opaque.
+  colour = rgba[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None])
+  return asset_views.Views(
+    image=np.round(colour) / 127.5 - 1,
+    alpha=None if (alpha == 1).all() else alpha,
+    depth=depth,
+    camera=camera,
+  )
+
+
+def _decode(file: pathlib.Path, mode: str | None = None) -> np.ndarray:
+  """The levels of a picture, in a mode of Pillow's or in its own."""
+  try:
+    with Image.open(file) as picture:
+      return np.asarray(picture.convert(mode) if mode else picture, np.float32)
+  except (OSError, SyntaxError) as error:  # Pillow has no error of its own.
+    raise ValueError(
+      f"{file}: damaged picture ({error}); write it again or remove its folder"
+    ) from error
+
+
+def _split(
+  pictures: Sequence[np.ndarray], files: Sequence[pathlib.Path]
+) -> list[np.ndarray]:
+  """The views of a strip: one picture, named by all frames, left to right."""
+  width = pictures[0].shape[1]
+  if len(pictures) > 1 or width % len(files):
+    raise ValueError(
+      f"{files[0].parent}/{view_files.POSES}: {len(files)} frames name "
+      f"{len(pictures)} pictures; give each frame its own, or all of them one "
+      "strip of views of equal width"
+    )
+  return np.split(pictures[0], len(files), axis=1)

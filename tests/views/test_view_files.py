@@ -1,0 +1,40 @@
+"""Which pictures are the views, and in which order."""
+
+import json
+
+import fake_assets
+import numpy as np
+import pytest
+
+from mvjax.views import view_files, view_sets
+
+
+def test_views_are_in_the_order_of_their_numbers(tmp_path):
+  """Also where cameras do not name them: 10.png is the last, not the third."""
+  given = fake_assets.ball(11, size=16)
+  fake_assets.write(tmp_path / "ball", given, opaque=True)
+  for i in range(11):
+    (tmp_path / f"ball/view_{i:02d}.png").rename(tmp_path / f"ball/{i}.png")
+  poses = tmp_path / "ball/transforms.json"
+  content = json.loads(poses.read_text())
+  for frame in content["frames"]:
+    frame.pop("file_path")
+  poses.write_text(json.dumps(content))
+  for _ in range(2):
+    (asset,) = view_sets.open_set(tmp_path)
+    np.testing.assert_allclose(asset.read().image, given.image, atol=1 / 127)
+    if poses.is_file():
+      poses.unlink()
+
+
+def test_frames_without_their_picture_are_named(ball, tmp_path):
+  folder = tmp_path / "ball"
+  fake_assets.write(folder, ball)
+  (folder / "view_02.png").unlink()
+  with pytest.raises(ValueError, match="no picture 'view_02.png'"):
+    view_files.of_asset(folder)
+  content = json.loads((folder / "transforms.json").read_text())
+  content["frames"][0]["file_path"] = "../../secret.png"
+  (folder / "transforms.json").write_text(json.dumps(content))
+  with pytest.raises(ValueError, match="leaves"):
+    view_files.of_asset(folder)
