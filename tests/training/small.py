@@ -1,6 +1,9 @@
 """The smallest runs that still exercise every part of training."""
 
+import os
 import pathlib
+
+import jax
 
 from configs import nano
 
@@ -17,6 +20,23 @@ def config(task, **train):
     )
     made.optimizer.warmup_steps = 2
   return made
+
+
+def leg(task, previous, **train):
+  """A run of two steps that starts from a published folder."""
+  made = config(task, init_from=str(previous), sample_every=2, **train)
+  with made.unlocked():
+    made.train.steps = 2
+    made.optimizer.warmup_steps = 1
+  return made
+
+
+def environment():
+  """Of a process that compiles as this one, and finds what this one did."""
+  return os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+  }
 
 
 def checkpoint_steps(workdir):

@@ -1,7 +1,11 @@
 """Autoencoder to 2D model to multi-view model, each from published folders."""
 
 import json
+import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,27 @@ from mvjax.weights import checkpoint as weights
 from tests.training import small
 
 STEPS = 2
+# Dies as its second step begins, once there is a checkpoint of the first.
+KILLED = """
+import os, signal, sys, time
+from mvjax.training import loop, program
+from tests.training import small
+
+previous, workdir = sys.argv[1:]
+step = program.Run.step
+
+def killed(run, kind, state, batch):
+  while int(state.step) == 1:
+    if small.checkpoint_steps(workdir):
+      os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.01)
+  return step(run, kind, state, batch)
+
+program.Run.step = killed
+loop.train(
+  small.leg("multiview", previous, checkpoint_minutes=1e-6), workdir
+)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +48,9 @@ def folders(tmp_path_factory):
   """A published folder per task, each started from the one before."""
   home, made, previous = tmp_path_factory.mktemp("chain"), {}, ""
   for task in ("vae", "image", "multiview"):
-    config = small.config(task, init_from=str(previous), sample_every=STEPS)
-    with config.unlocked():
-      if task == "vae":
-        config.train.checkpoint_dir = str(home / "elsewhere")
-      config.train.steps = STEPS
-      config.optimizer.warmup_steps = 1
+    config = small.leg(task, previous)
+    if task == "vae":
+      config.train.checkpoint_dir = str(home / "elsewhere")
     loop.train(config, home / task)
     made[task] = previous = publish.publish(
       home / task, home / "published" / task
@@ -42,6 +64,23 @@ def test_legs_are_chained(folders):
   tasks = [leg["task"] for leg in record["legs"]]
   assert tasks == ["vae", "image", "multiview"]
   assert record["positions"] == {"main": STEPS}
+
+
+def test_a_killed_run_goes_on_exactly(folders, tmp_path):
+  """Of all tasks the one that draws most, from weights that it began with."""
+  code = subprocess.call(
+    [sys.executable, "-c", KILLED, str(folders["image"]), str(tmp_path)],
+    cwd=pathlib.Path(__file__).parents[2],
+    env=small.environment(),
+  )
+  assert code == -signal.SIGKILL
+  assert small.checkpoint_steps(tmp_path) == [1]
+  final = loop.train(small.leg("multiview", folders["image"]), tmp_path)
+  assert int(final.step) == STEPS
+  whole = folders["multiview"].parents[1] / "multiview/checkpoints"
+  with checkpoint.Checkpoints(whole, keep=1, writes=False) as undisturbed:
+    expected = undisturbed.load(final)
+  jax.tree.map(np.testing.assert_array_equal, final, expected)
 
 
 def test_checkpoints_may_lie_elsewhere(folders):
