@@ -40,7 +40,7 @@ $(BROWSER)/.installed: $(VENV)/.installed-dev requirements-browser.txt \
 
 demo: $(VENV)/.installed  ## text -> views -> GLB and its page, nano weights
 	$(BIN)/python launch.py sample --config=configs/nano.py --reconstruct \
-	  --prompt="a red leather sofa" --views=8 --out=$(DEMO)
+	  --prompt="a brown wood chair" --views=8 --out=$(DEMO)
 
 test: $(VENV)/.installed-dev  ## every fast test, Python only
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -56,7 +56,7 @@ test-browser: $(BROWSER)/.installed  ## pages in Chromium, assets in the validat
 
 screenshot: demo $(BROWSER)/.installed  ## docs/figures/page.png
 	$(BIN)/python tests/browser/screenshot.py \
-	  $(DEMO)/a-red-leather-sofa-0/index.html docs/figures/page.png
+	  $(DEMO)/a-brown-wood-chair-0/index.html docs/figures/page.png
 
 lint: $(VENV)/.installed-dev  ## style, types, spelling
 	$(BIN)/ruff check .

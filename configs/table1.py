@@ -18,6 +18,8 @@ the same prompts, in `<folder>/<prompt>/*.png` with a `transforms.json` each
 import ml_collections
 from ml_collections import config_dict
 
+from configs import nano
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The record of the table, or with 'runlocal' of a small one.
@@ -40,10 +42,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # What rows have in common.
   config.sample = ml_collections.ConfigDict(
     dict(
-      multiview="checkpoints/nano-mv",
-      image="checkpoints/nano-2d",
-      multiview_guidance=3.0,
-      image_guidance=3.0,
+      nano.SAMPLING,
       # Four views hardly contradict each other.
       views=8,
       steps=50,
