@@ -101,12 +101,18 @@ def test_the_network_is_trained_on_the_same_arrays(home, tmp_path, monkeypatch):
   task = registry.make(
     config(home, home / "data"), workdir=tmp_path, stream=streams["data"]
   )
+
+  @jax.jit
+  def arrays(params, batch, frozen):
+    task.losses["main"](params, batch, jax.random.key(0), frozen)
+    return seen.pop()
+
+  found = []
   for name, opened in streams.items():
     batch = task.prepare(next(opened.start(1)))
     assert ("image" in batch) == (name == "data")
-    arguments = jax.tree.map(jnp.asarray, (task.params, batch, task.frozen))
-    task.losses["main"](*arguments[:2], jax.random.key(0), arguments[2])
-  for pixels, encoded in zip(*seen, strict=True):
+    found.append(arrays(task.params, batch, task.frozen))
+  for pixels, encoded in zip(*found, strict=True):
     np.testing.assert_allclose(pixels, encoded, atol=5e-3)
     assert np.std(pixels) > 0.1
 
@@ -118,15 +124,13 @@ def test_latents_are_drawn_anew_at_every_visit(home):
   batch = next(opened.start(0))
   model = precompute.loading.load(home / "model")
   shape = (*batch["posterior"].shape[:-1], 4)
-  draws = [
-    denoising.latents_of(
-      model,
-      {},
-      batch=batch,
-      noise=jax.random.normal(jax.random.key(seed), shape),
-    )
-    for seed in range(400)
-  ]
+
+  @jax.jit
+  def draw(seed):
+    noise = jax.random.normal(jax.random.key(seed), shape)
+    return denoising.latents_of(model, {}, batch=batch, noise=noise)
+
+  draws = [draw(seed) for seed in range(400)]
   mean, log_variance = np.split(batch["posterior"], 2, axis=-1)
   spread = np.std(draws, 0) / model.scaling_factor
   np.testing.assert_allclose(spread, np.exp(log_variance / 2), rtol=0.2)
