@@ -144,6 +144,7 @@ def test_two_processes_share_the_samples(finished, tmp_path):
     f"--image={request.image}",
     f"--views={request.views}",
     f"--steps={request.steps}",
+    f"--eta={request.eta}",
     f"--lambda_schedule={request.lambda_schedule}",
     f"--multiview_guidance={request.multiview_guidance}",
     f"--image_guidance={request.image_guidance}",
