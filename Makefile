@@ -43,7 +43,7 @@ demo: $(VENV)/.installed  ## text -> views -> GLB and its page, nano weights
 	  --prompt="a brown wood chair" --views=8 --out=$(DEMO)
 
 test: $(VENV)/.installed-dev  ## every fast test, Python only
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-parity: $(PARITY)/.installed  ## live comparison with today's PyTorch diffusers
 	$(PARITY)/bin/python -m pytest tests/parity

@@ -113,6 +113,7 @@ SUBSTANCES = frozenset(
   "alder burlap concrete glass iron plastic rattan stone teak wood "
   "wooden".split()
 )
+_LINKS = frozenset("and in of on with".split())
 # Words that sound a vowel differently from how they are spelt.
 _CONSONANT_SOUND = ("uni", "uri", "use", "uten", "euro", "one")
 _VOWEL_SOUND = ("hour", "heir", "honest")
@@ -178,7 +179,11 @@ def bare_noun(thing: objects.Object) -> str:
   material are what is held out.
   """
   first, *others = noun(thing).split()
-  while others and first in _COLOR_WORDS | SUBSTANCES:
+  while (
+    others
+    and first in _COLOR_WORDS | SUBSTANCES
+    and others[0] not in _LINKS  # "Glass of water" is no "of water"
+  ):
     first, *others = others
   name = " ".join([first, *others])
   return f"statue of {with_article(name)}" if is_person(thing) else name

@@ -131,6 +131,11 @@ def _opened(
   """The data set in these folders, whose descriptions have these versions."""
   del versions  # of what is kept
   parts = [tfds.builder_from_directory(home) for home in homes]
+  if not all("noun" in part.info.features for part in parts):
+    raise ValueError(
+      f"path={path}: was built before pairs were held out by noun; render and "
+      "build it again (`launch.py data render`, `data build`)"
+    )
   infos = [part.info.metadata for part in parts]
   sources = [info["source_digest"] for info in infos]
   kinds = {(part.name, str(part.version)) for part in parts}

@@ -5,10 +5,19 @@ they are imported, so it must run before any test module imports them.
 """
 
 import os
+import pathlib
+import sys
 
+# Processes that tests start inherit all of this.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests' programs run a moment and compile for long. Processes inherit this.
+# Tests' programs run a moment and compile for long: badly, and once for all
+# workers and processes.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR",
+  str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import jaxtyping
@@ -22,6 +31,19 @@ def strict_jax():
   """Implicit rank promotion and repeated random keys are errors."""
   jax.config.update("jax_numpy_rank_promotion", "raise")
   jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture
+def launch_py(monkeypatch):
+  """Runs launch.py with arguments, in this process; returns its exit code."""
+  import launch  # after the hook above
+
+  def run(*arguments):
+    command_line = ["launch.py", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command_line)
+    return launch.main()
+
+  return run
 
 
 @pytest.fixture(scope="session")

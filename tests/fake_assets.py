@@ -1,5 +1,6 @@
 """Sample folders whose figures can be worked out by hand."""
 
+import io
 import json
 
 import numpy as np
@@ -7,8 +8,7 @@ from PIL import Image
 
 from mvjax import geometry
 from mvjax.evaluation import refit
-from mvjax.generation import viewpoints
-from mvjax.views import asset_views
+from mvjax.views import asset_views, viewpoints
 
 RADIUS, DISTANCE, FOV = 0.7, 3.0, 40.0
 
@@ -88,6 +88,25 @@ class StandInRefit:
     alpha = (depth > 0).astype(np.float32)
     image = np.where(alpha[..., None] > 0, colour, 1.0)
     return refit.Rendered(image, alpha, depth)
+
+
+def png(levels):
+  """The bytes of a picture file."""
+  buffer = io.BytesIO()
+  Image.fromarray(levels).save(buffer, "PNG")
+  return buffer.getvalue()
+
+
+def rename_views(folder, name_of):
+  """Moves the picture of frame i to name_of(i), and tells the frames."""
+  poses = folder / "transforms.json"
+  content = json.loads(poses.read_text())
+  for i, frame in enumerate(content["frames"]):
+    new = folder / name_of(i)
+    new.parent.mkdir(exist_ok=True)
+    (folder / frame["file_path"]).rename(new)
+    frame["file_path"] = name_of(i)
+  poses.write_text(json.dumps(content))
 
 
 def write(folder, given, *, prompt=None, seed=0, record=None, opaque=False):

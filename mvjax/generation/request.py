@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from mvjax import diffusion, geometry, scores
-from mvjax.generation import viewpoints
+from mvjax.views import viewpoints
 from mvjax.weights import hub
 
 DTYPES = ("float32", "bfloat16", "float16")

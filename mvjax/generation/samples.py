@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mvjax import animation, geometry, records
-from mvjax.generation import viewpoints
+from mvjax.views import viewpoints
 
 # Fewer views make a slide show, not a turntable.
 TURNTABLE_VIEWS = 6

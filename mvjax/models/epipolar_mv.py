@@ -15,6 +15,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.core
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -90,8 +91,8 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
     return jax.jit(fun, static_argnames="size")
 
 
-def block_fields(config: Config) -> dict[str, dict[str, Any]]:
-  """`UNet.epipolar` of a component's config.
+def block_fields(config: Config) -> flax.core.FrozenDict[str, Any]:
+  """`UNet.epipolar` of a component's config; frozen, so that UNets hash.
 
   How maps are sampled and cut up changes speed and memory, not the result.
   """
@@ -99,11 +100,13 @@ def block_fields(config: Config) -> dict[str, dict[str, Any]]:
     "tpu": {"sampler": "hat", "chunk": 128},
     "cpu": {"sampler": "gather", "chunk": 16},
   }.get(compilation.platform(), {"sampler": "gather", "chunk": 256})
-  return {
-    place: execution
-    | {name: value for name, value in block.items() if name != "points"}
-    for place, block in config["blocks"].items()
-  }
+  return flax.core.freeze(
+    {
+      place: execution
+      | {name: value for name, value in block.items() if name != "points"}
+      for place, block in config["blocks"].items()
+    }
+  )
 
 
 def features(
@@ -218,8 +221,8 @@ def abstract_params(network: unet.UNet, config: Config) -> Any:
     xnp=np,
   )
 
-  def init(key, camera):
-    cameras = features(camera, (x.shape[1], x.shape[2]), config=config)
-    return network.init(key, x, t, text, cameras)["params"]
-
-  return jax.eval_shape(init, jax.random.key(0), camera)
+  cameras = jax.eval_shape(
+    functools.partial(features, size=(x.shape[1], x.shape[2]), config=config),
+    camera,
+  )
+  return stable_diffusion.abstract_params(network, x, t, text, cameras)

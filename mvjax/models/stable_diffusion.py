@@ -5,6 +5,7 @@ encoder, tokenizer and noise schedule.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -220,8 +221,12 @@ class FlaxStableDiffusion:
 
 def abstract_params(module: nn.Module, *inputs: Any) -> Any:
   """Shapes of a module's parameters, without computing them."""
-  variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
-  return variables["params"]
+  return _new_params.eval_shape(module, jax.random.key(0), *inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # traced once per module
+def _new_params(module: nn.Module, key: Any, *inputs: Any) -> Any:
+  return module.init(key, *inputs)["params"]
 
 
 def unet_inputs(

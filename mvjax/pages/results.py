@@ -13,13 +13,12 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mvjax.generation import viewpoints
 from mvjax.reconstruction import asset_folder
-from mvjax.views import view_files
+from mvjax.views import view_files, viewpoints
 
 # What is shown of sample.json beside its metrics, besides prompt and seed.
 _SHOWN = ("settings", "cameras", "models", "versions", "device")
-_RECORDS = ("sample.json", asset_folder.RECORD, "transforms.json")
+_RECORDS = ("sample.json", asset_folder.RECORD, view_files.POSES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +174,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _views(folder: pathlib.Path) -> list[tuple[str, str]]:
   """Views with their directions, where cameras are known."""
-  directions, poses = [], folder / "transforms.json"
+  directions, poses = [], folder / view_files.POSES
   if poses.is_file():
     directions = viewpoints.directions(viewpoints.read(poses))
   found = list(dict.fromkeys(view_files.of_asset(folder)))

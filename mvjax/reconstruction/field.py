@@ -19,7 +19,8 @@ import optax
 from jaxtyping import Array, Float
 
 from mvjax import geometry
-from mvjax.reconstruction import hull, masks, rays, volume
+from mvjax.reconstruction import hull, rays, volume
+from mvjax.views import masks
 
 Field = volume.Field
 

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mvjax import atomic
 from mvjax.pages import index, results, site
 from mvjax.table import markdown
 from mvjax.views import asset_views, view_files
 
 # Other systems' samples get pages in copies: their folders are not written to.
 _COPIES = "copies"
-_RECORDS = ("sample.json", "transforms.json")
+_RECORDS = ("sample.json", view_files.POSES)
 
 
 def write(
@@ -72,12 +73,13 @@ def _own_folder(
   if not folder.is_dir():
     return None
   copy = out / _COPIES / label / asset.name
-  copy.mkdir(parents=True, exist_ok=True)
   records = [folder / name for name in _RECORDS if (folder / name).is_file()]
-  for file in (*view_files.of_asset(folder), *records):
-    target = copy / file.relative_to(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, target)
+  # Anew: views that an earlier run copied may be gone from the folder.
+  with atomic.replaced(copy) as new:
+    for file in (*view_files.of_asset(folder), *records):
+      target = new / file.relative_to(folder)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copyfile(file, target)
   return copy
 
 

@@ -24,8 +24,9 @@ from orbax.checkpoint import v1 as ocp
 from mvjax import storage
 from mvjax.parallel import processes
 
-# Names and sizes of a checkpoint's files.
+# Names and sizes of a checkpoint's files, and as it is being written.
 LISTING = "files.json"
+_DRAFT = f".{LISTING}"
 
 # Orbax's files: two of JSON that must be there, and those that are not JSON.
 _NEEDED = ("_CHECKPOINT_METADATA", "state/_METADATA")
@@ -89,9 +90,11 @@ class Checkpoints:
     return self
 
   def __exit__(self, *exception) -> None:
-    self._finish()
-    self._thread.shutdown()
-    self._checkpointer.close()
+    try:
+      self._finish()
+    finally:
+      self._thread.shutdown()
+      self._checkpointer.close()
 
   @property
   def latest(self) -> int | None:
@@ -227,7 +230,7 @@ class Checkpoints:
       if not hopeless:
         self._set_aside(damaged)
         for step in self._steps():
-          if not (self._folder / str(step) / LISTING).exists():
+          if _listed(self._folder / str(step)) is None:
             write_listing(self._folder / str(step))
     # The others wait here, and read nothing before.
     if processes.gathered(hopeless)[0]:
@@ -244,11 +247,8 @@ class Checkpoints:
 
 def write_listing(folder: epath.Path) -> None:
   """Lists the files of a complete checkpoint."""
-  sizes = {
-    str(path.relative_to(folder)): path.stat().length
-    for path in storage.files(folder)
-  }
-  draft = folder / f".{LISTING}"
+  sizes = {name: path.stat().length for name, path in _files(folder).items()}
+  draft = folder / _DRAFT
   draft.write_text(json.dumps(sizes, indent=1, sort_keys=True) + "\n")
   draft.replace(folder / LISTING)
 
@@ -258,16 +258,12 @@ def damage(folder: epath.Path) -> str | None:
 
   One without a list of its files was complete for the process that wrote it
   (Orbax gives a checkpoint its name last), which then ended at once; what of it
-  reached the disk is known by reading it.
+  reached the disk is known by reading it. Likewise where the list is torn.
   """
-  listing = folder / LISTING
-  if not listing.exists():
+  sizes = _listed(folder)
+  if sizes is None:
     print(f"{folder} has no {LISTING}: its arrays are read to check them")
     return _unreadable(folder)
-  try:
-    sizes = json.loads(listing.read_text())
-  except ValueError:
-    return f"{LISTING} cannot be read"
   for name, size in sizes.items():
     path = folder / name
     if not path.exists():
@@ -279,21 +275,37 @@ def damage(folder: epath.Path) -> str | None:
 
 def _unreadable(folder: epath.Path) -> str | None:
   """What of a checkpoint cannot be read, or None; reads an array at a time."""
-  names = {str(path.relative_to(folder)) for path in storage.files(folder)}
-  if lacking := set(_NEEDED) - names:
+  files = _files(folder)
+  if lacking := set(_NEEDED) - files.keys():
     return f"{min(lacking)} is missing"
-  for name in sorted(names):
-    path = folder / name
+  for name, path in sorted(files.items()):
     if path.parent.name == "d" or path.name in _OTHERS:
       continue
     try:
       json.loads(path.read_text())
-    except ValueError:
+    except (OSError, ValueError):
       return f"{name} cannot be read"
   try:
     return None if _read_arrays(folder / "state") else "it has no arrays"
   except (OSError, ValueError) as error:
     return " ".join(str(error).split())[:200]
+
+
+def _files(folder: epath.Path) -> dict[str, epath.Path]:
+  """What Orbax wrote, by name in the folder; our own list is not of it."""
+  return {
+    str(path.relative_to(folder)): path
+    for path in storage.files(folder)
+    if path.name not in (LISTING, _DRAFT)
+  }
+
+
+def _listed(folder: epath.Path) -> dict[str, int] | None:
+  """The list of a checkpoint's files; None if it is missing or torn."""
+  try:
+    return json.loads((folder / LISTING).read_text())
+  except (OSError, ValueError):
+    return None
 
 
 def _read_arrays(folder: epath.Path) -> int:

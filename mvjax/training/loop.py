@@ -78,7 +78,7 @@ def train(
   held_out = _open_held_out(config) if config.train.validation_every else None
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
   processes.check_alike("data", json.dumps(fingerprint, sort_keys=True))
-  weights = record.weights_of(config.train.init_from)
+  weights = record.weights_of(config)
   processes.check_alike(
     f"train.init_from={config.train.init_from}",
     json.dumps(weights, sort_keys=True),

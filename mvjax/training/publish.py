@@ -87,9 +87,7 @@ def publish(
       raise ValueError(f"workdir={workdir}: no complete checkpoint yet")
     description = record.of_newest(checkpoints)
     config = ml_collections.ConfigDict(description["config"])
-    resumable.check_weights(
-      description, record.weights_of(config.train.init_from)
-    )
+    resumable.check_weights(description, record.weights_of(config))
     stream = _opened_late(config)
     task = registry.make(config, workdir=workdir, stream=stream)
     run = program.Program(config, task, mesh=meshes.single())

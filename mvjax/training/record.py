@@ -19,8 +19,6 @@ from mvjax.training import checkpoint, resumable
 
 FILE = "training.json"
 _CONFIG = "config.json"
-# What a run takes from the folder that it starts from.
-_PARTS = ("vae", "unet", "text_encoder", "epipolar", "tokenizer")
 
 
 class Journal:
@@ -106,19 +104,36 @@ def of_newest(checkpoints: checkpoint.Checkpoints) -> dict[str, Any]:
   return found | {"config": resumable.complete(found["config"], defaults)}
 
 
-def weights_of(folder: str) -> dict[str, str]:
-  """Hashes of what a run takes from `train.init_from`, by component.
+def weights_of(config: ml_collections.ConfigDict) -> dict[str, str]:
+  """Hashes of what a run takes from `train.init_from` and does not train.
 
-  Reads all of it, a second for each GB. Networks that are not trained are in no
-  checkpoint, so only this tells whether they are still those. Empty for '' and
-  for a folder that is not there, which whoever reads it reports.
+  It is in no checkpoint, so only this tells whether it is still the same.
+  Reads all of it, a second for each GB.
+
+  Args:
+    config: Of the run.
+
+  Returns:
+    By component; '' for one that is not there.
   """
-  home = pathlib.Path(folder)
+  home = pathlib.Path(config.train.init_from)
   return {
     part: loading.fingerprint(home, part)
-    for part in _PARTS
-    if folder and (home / part).is_dir()
+    if config.train.init_from and (home / part).is_dir()
+    else ""
+    for part in _untrained(config)
   }
+
+
+def _untrained(config: ml_collections.ConfigDict) -> list[str]:
+  """Components that a task, or a group of rate 0, leaves as they are."""
+  held = {name for name, rate in config.optimizer.groups.items() if not rate}
+  if config.task == "vae":
+    return ["vae"] if config.train.freeze_encoder or "vae" in held else []
+  frozen = held - {"vae"} | {"vae", "tokenizer"}
+  if config.task == "multiview":
+    frozen |= {"text_encoder"}
+  return sorted(frozen)
 
 
 def read(folder: str) -> dict[str, Any]:

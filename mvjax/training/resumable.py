@@ -94,7 +94,8 @@ def check_resumable(
     record: What the checkpoint says, its config made whole by `complete`.
     config: The config of the new process.
     fingerprint: The data of the new process.
-    weights: What `train.init_from` holds now, see `record.weights_of`.
+    weights: What `train.init_from` holds now of what is not trained, see
+      `record.weights_of`.
 
   Raises:
     ValueError: Listing every field that differs and matters.
@@ -126,7 +127,8 @@ def check_weights(
 
   Args:
     record: What the checkpoint says.
-    weights: What `train.init_from` holds now, see `record.weights_of`.
+    weights: What `train.init_from` holds now of what is not trained, see
+      `record.weights_of`.
 
   Raises:
     ValueError: Naming the components that differ.
@@ -141,11 +143,12 @@ def check_weights(
 def _other_weights(
   record: Mapping[str, Any], weights: Mapping[str, str]
 ) -> list[str]:
-  """Components that differ; records of older versions have none."""
+  """Components that differ; records of older versions have none, or all."""
   known = record.get("weights")
   if known is None:
     return []
-  return _differences(known, weights, prefix="train.init_from/")
+  wanted = {part: known.get(part, "") for part in weights}
+  return _differences(wanted, weights, prefix="train.init_from/")
 
 
 def _trained(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvjax import geometry
-from mvjax.reconstruction import masks
+from mvjax.views import masks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,10 +40,8 @@ def spread(record: Mapping[str, Any], num_views: int | None) -> np.ndarray:
   if len(everything) % size or count % size:
     size = 1
   units = everything.reshape(-1, size)
-  # The middles of equal shares: a single orbit is the one in the middle.
-  wanted = count // size
-  places = (np.arange(wanted) + 0.5) * len(units) / wanted
-  return np.sort(units[places.astype(int)].reshape(-1))
+  chosen = evenly(list(units), count // size)
+  return np.sort(np.array(chosen, int).reshape(-1))
 
 
 def nearest(record: Mapping[str, Any], like: geometry.Camera) -> np.ndarray:

@@ -14,8 +14,7 @@ from PIL import Image
 
 from data_pipeline.renders import rendered_object
 from mvjax import geometry
-from mvjax.generation import viewpoints
-from mvjax.views import asset_views, view_files
+from mvjax.views import asset_views, view_files, viewpoints
 
 # Of what is used of a sample.json here and by those who measure.
 _TYPES = {"prompt": str, "seed": int, "metric_cameras": bool}
@@ -99,9 +98,7 @@ def _decode_files(
   camera: geometry.Camera | None,
   depths: Sequence[pathlib.Path],
 ) -> asset_views.Views:
-  pictures = [_decode(file, "RGBA") for file in dict.fromkeys(files)]
-  if len(pictures) < len(files):
-    pictures = _split(pictures, files)
+  pictures = _decode_views(files, "RGBA")
   sizes = {picture.shape[:2] for picture in pictures}
   if len(sizes) > 1:
     raise ValueError(
@@ -112,8 +109,13 @@ def _decode_files(
   alpha = rgba[..., 3] / 255
   depth = None
   if depths:
-    scaled = np.stack([_decode(file) for file in depths])
-    depth = scaled / rendered_object.DEPTH_SCALE
+    scaled = _decode_views(depths)
+    if {one.shape for one in scaled} != sizes:
+      raise ValueError(
+        f"{depths[0].parent}: depth_*.png and view_*.png differ in size; "
+        "write them alike, or remove the depth"
+      )
+    depth = np.stack(scaled) / rendered_object.DEPTH_SCALE
   # Rounded, as the picture would be if its file were opaque.
   colour = rgba[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None])
   return asset_views.Views(
@@ -124,12 +126,21 @@ def _decode_files(
   )
 
 
+def _decode_views(
+  files: Sequence[pathlib.Path], mode: str | None = None
+) -> list[np.ndarray]:
+  """The levels of all views, each in a file of its own or all in a strip."""
+  pictures = [_decode(file, mode) for file in dict.fromkeys(files)]
+  return pictures if len(pictures) == len(files) else _split(pictures, files)
+
+
 def _decode(file: pathlib.Path, mode: str | None = None) -> np.ndarray:
   """The levels of a picture, in a mode of Pillow's or in its own."""
   try:
     with Image.open(file) as picture:
       return np.asarray(picture.convert(mode) if mode else picture, np.float32)
-  except (OSError, SyntaxError) as error:  # Pillow has no error of its own.
+  # Pillow has no error of its own for most of what can be wrong.
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise ValueError(
       f"{file}: damaged picture ({error}); write it again or remove its folder"
     ) from error

@@ -27,7 +27,9 @@ def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def holds_views(folder: pathlib.Path) -> bool:
   """Whether a folder has pictures, or cameras that say where they are."""
-  return (folder / POSES).is_file() or bool(pictures(folder))
+  poses = folder / POSES
+  names_them = poses.is_file() and '"file_path"' in poses.read_text("utf-8")
+  return names_them or bool(pictures(folder))
 
 
 def is_asset(folder: pathlib.Path) -> bool:
@@ -69,7 +71,9 @@ def _files_of_frames(
     file = file if file.suffix else file.with_suffix(".png")
     if not file.is_file():
       raise ValueError(f"{poses}: there is no picture {frame['file_path']!r}")
-    files.append(file)
+    # An absolute name of a file in the folder is one of the folder, too.
+    within = file.resolve().relative_to(poses.parent.resolve())
+    files.append(poses.parent / within)
   return files
 
 

@@ -68,6 +68,8 @@ def test_a_colour_in_the_name_is_never_contradicted():
     ("Stone lantern", "lantern"),
     ("Beer glass", "beer glass"),
     ("Glass", "glass"),
+    ("Glass of water", "glass of water"),
+    ("Black and white chair", "black and white chair"),
     ("Clear sofa", "sofa"),
     ("Male", "statue of a man"),
   ],

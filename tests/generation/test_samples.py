@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mvjax import records
-from mvjax.generation import figure, samples, viewpoints
+from mvjax.generation import figure, samples
+from mvjax.views import viewpoints
 
 SETTINGS = {"score": "mix", "weights_sha256": {"image": "abc"}}
 

@@ -14,8 +14,6 @@ from mvjax.models import configs
 from mvjax.nn import text_encoder, vae
 from mvjax.weights import ldm, ldm_config, names, tensors
 
-# These programs run once: compiling them well takes longer than running.
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
 # What the published models' scheduler config says.
 SCHEDULE = diffusion.NoiseSchedule(
   timestep_spacing="ldm", steps_offset=1, set_alpha_to_one=False
@@ -54,7 +52,7 @@ class LdmGolden(golden_weights.Golden):
   @functools.cached_property
   def apply(self) -> Any:
     """The compiled UNet; one program for all inputs of one structure."""
-    return jax.jit(self.unet.apply, compiler_options=FAST_COMPILE)
+    return jax.jit(self.unet.apply)
 
   @functools.cached_property
   def unet_params(self) -> Any:

@@ -18,8 +18,6 @@ from mvjax.models import diffusers_flax, loading, stable_diffusion
 from mvjax.nn import attention, layers
 from mvjax.training import components
 
-# These programs run once: compiling them well takes longer than running.
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
 VIEWS = 2
 
 
@@ -73,7 +71,6 @@ def program(module, **settings):
     lambda params, *inputs: module.apply(
       {"params": params}, *inputs, **settings
     ),
-    compiler_options=FAST_COMPILE,
   )
 
 
@@ -175,7 +172,7 @@ def test_takes_the_place_of_ours(models):
       conditioning = scores.Conditioning(text=model.encode_text(params, ids))
       return model.score(params, x, step, conditioning).eps
 
-    compiled = jax.jit(score, compiler_options=FAST_COMPILE)
+    compiled = jax.jit(score)
     eps.append(compiled(model.params, x, ids))
   assert eps[1].dtype == jnp.float32
   assert 1e-3 < distance(*eps) < 0.1

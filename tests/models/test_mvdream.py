@@ -205,7 +205,7 @@ def test_its_sampler_is_ours():
   )
   score = scores.classifier_free_guidance(model.score)
 
-  @functools.partial(jax.jit, compiler_options=ldm_goldens.FAST_COMPILE)
+  @jax.jit
   def step(params, x, levels):
     return sampling.denoise(
       score,

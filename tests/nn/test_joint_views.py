@@ -13,7 +13,6 @@ from mvjax.nn import attention, joint_views, unet
 BATCH, VIEWS, SIDE = 2, 3, 4
 TOKENS = VIEWS * SIDE**2
 SIZE = SIDE, SIDE
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def draw(*shape, seed=0):
@@ -39,7 +38,7 @@ def transform():
   variables = golden_weights.random_variables(
     module, MAPS, TEXT, VIEWS_WITH_ALL
   )
-  apply = jax.jit(module.apply, compiler_options=FAST_COMPILE)
+  apply = jax.jit(module.apply)
 
   def run(maps=MAPS, views=VIEWS_WITH_ALL):
     return np.asarray(apply(variables, maps, TEXT, views))

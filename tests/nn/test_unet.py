@@ -10,9 +10,6 @@ from mvjax import geometry
 from mvjax.models import configs
 from mvjax.nn import camera_features, unet
 
-# These programs run once: compiling them well takes longer than running.
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
-
 
 @pytest.mark.parametrize("name", ["sd15_unet", "sd21_unet"])
 def test_matches_diffusers(name):
@@ -21,7 +18,7 @@ def test_matches_diffusers(name):
   x, text = jnp.asarray(golden["in.x"]), jnp.asarray(golden["in.context"])
   t = jnp.asarray(golden["in.t"], jnp.float32)
   variables = golden_weights.fitted(golden.tensors(), module, x, t, text)
-  apply = jax.jit(module.apply, compiler_options=FAST_COMPILE)
+  apply = jax.jit(module.apply)
   output = apply(variables, x, t, text)
   np.testing.assert_allclose(output, golden["out.eps"], atol=1e-4)
 
@@ -84,7 +81,7 @@ def variables(module, inputs, cameras):
 
 @pytest.fixture(scope="module")
 def apply(module):
-  return jax.jit(module.apply, compiler_options=FAST_COMPILE)
+  return jax.jit(module.apply)
 
 
 def _is_new(path) -> bool:
@@ -103,7 +100,7 @@ def start(module, inputs, cameras, variables):
     )
     return [leaf for path, leaf in leaves if _is_new(path)]
 
-  extension = jax.jit(extension, compiler_options=FAST_COMPILE)
+  extension = jax.jit(extension)
   fresh = iter(extension(jax.random.key(0, impl="unsafe_rbg")))
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf: next(fresh) if _is_new(path) else leaf, variables
@@ -232,7 +229,7 @@ def test_computing_again_gives_the_same_gradient(module):
     def loss(params, network=network):
       return jnp.square(network.apply({"params": params}, *inputs)).mean()
 
-    compiled = jax.jit(jax.grad(loss), compiler_options=FAST_COMPILE)
+    compiled = jax.jit(jax.grad(loss))
     gradients.append(compiled(params))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from mvjax.generation import samples, viewpoints
+from mvjax.generation import samples
+from mvjax.views import viewpoints
 
 
 @pytest.fixture

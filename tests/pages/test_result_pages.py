@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+import fake_assets
 import pytest
 import reading
 from ml_collections import config_dict
@@ -192,13 +193,7 @@ def test_folders_of_other_systems_have_pages(tmp_path, write):
 def test_views_are_those_of_the_frames(tmp_path, write):
   """Their files and order: 10.png follows 9.png, and folders are kept."""
   folder = write("a sofa", count=12)
-  poses = folder / "transforms.json"
-  content = json.loads(poses.read_text())
-  (folder / "images").mkdir()
-  for i, frame in enumerate(content["frames"]):
-    (folder / frame["file_path"]).rename(folder / f"images/{i}.png")
-    frame["file_path"] = f"images/{i}.png"
-  poses.write_text(json.dumps(content))
+  fake_assets.rename_views(folder, "images/{}.png".format)
   page = _build(tmp_path / "out")[folder.name]
   shown = [image["src"] for image in page.all("img")]
   views = [src for src in shown if src.startswith("images/")]

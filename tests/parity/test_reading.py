@@ -11,8 +11,6 @@ from mvjax import diffusion, sampling
 from mvjax.models import diffusers_flax, loading
 
 TIMES = np.array([3.0, 500.0, 999.0], np.float32)
-# These programs run once: compiling them well takes longer than running.
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="module", params=list(torch_models.UNETS))
@@ -28,7 +26,6 @@ def apply(model, part, *inputs, **settings):
   module, params = getattr(model, part), model.params[part]
   compiled = jax.jit(
     lambda params, *x: module.apply({"params": params}, *x, **settings),
-    compiler_options=FAST_COMPILE,
   )
   return compiled(params, *map(jnp.asarray, inputs))
 

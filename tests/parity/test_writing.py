@@ -13,8 +13,6 @@ from mvjax.models import configs, loading, stable_diffusion
 from mvjax.nn import joint_views, unet
 from mvjax.weights import checkpoint, folder, write
 
-# These programs run once: compiling them well takes longer than running.
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
 OBJECTS, VIEWS, SIDE = 2, 4, 8
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -28,7 +26,6 @@ def load_theirs(home):
 def compiled(module, params, *inputs, **settings):
   return jax.jit(
     lambda params, *x: module.apply({"params": params}, *x, **settings),
-    compiler_options=FAST_COMPILE,
   )(params, *map(jnp.asarray, inputs))
 
 
@@ -141,7 +138,7 @@ def test_mvdream_in_their_unet(tmp_path):
     )
     theirs.set_attn_processor(JointAttention())
   for name, views in {"alone": alone, "joint": joint}.items():
-    got = jax.jit(network.apply, compiler_options=FAST_COMPILE)(
+    got = jax.jit(network.apply)(
       {"params": params}, *map(jnp.asarray, (x, t, text)), views
     )
     np.testing.assert_allclose(got, want[name], atol=1e-4)

@@ -8,8 +8,8 @@ import planted
 import pytest
 from PIL import Image
 
-from mvjax.generation import viewpoints
 from mvjax.reconstruction import asset_folder, field, mesh, run
+from mvjax.views import viewpoints
 
 _SETTINGS = run.Settings(
   fit=planted.SMALL,

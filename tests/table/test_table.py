@@ -313,14 +313,11 @@ def test_what_lacks_is_said_before_anything_is_drawn(
 
 def test_copies_keep_the_place_of_pictures(tmp_path):
   folder = tmp_path / "other/a-vase"
-  (folder / "images").mkdir(parents=True)
-  fake_assets.write(tmp_path / "whole", fake_assets.ball(4, size=8))
-  content = json.loads((tmp_path / "whole/transforms.json").read_text())
-  for frame in content["frames"]:
-    file = tmp_path / "whole" / frame["file_path"]
-    frame["file_path"] = f"images/{file.name}"
-    file.rename(folder / frame["file_path"])
-  (folder / "transforms.json").write_text(json.dumps(content))
+  fake_assets.write(folder, fake_assets.ball(4, size=8))
+  fake_assets.rename_views(folder, "images/view_{:02d}.png".format)
+  copies = tmp_path / "out/copies/other/a-vase"
+  copies.mkdir(parents=True)
+  (copies / "view_00.png").write_text("of an earlier run")
   row = {"failures": {}, "assets": {}}
   none = {"count": 1, "file": "prompts.txt"}
   reference = dict.fromkeys(("num_images", "num_assets", "source", "split"), "")
@@ -345,7 +342,7 @@ def test_copies_keep_the_place_of_pictures(tmp_path):
   )
   shown = reading.Page(tmp_path / "out/copies/other/a-vase/index.html")
   files = [image["src"] for image in shown.all("img")]
-  copies = tmp_path / "out/copies/other/a-vase"
+  assert not (copies / "view_00.png").exists()
   assert {"images/view_00.png", "images/view_03.png"} <= set(files)
   assert all((copies / file).is_file() for file in files)
 

@@ -9,6 +9,7 @@ from tests.tpu_aot import pods
 chips.prepare()
 # The compiler is what these tests are about; other tests do without most of it.
 jax.config.update("jax_disable_most_optimizations", False)
+jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="session", params=pods.TOPOLOGIES)

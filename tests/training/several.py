@@ -3,8 +3,7 @@
   python -m tests.training.several WORKDIR COUNT INDEX PORT EVENT
 
 EVENT is '' or one of `lonely` (wait for the others 2 s only), `seeded` (with
-another seed), `apart` (in another workdir), `other` (the folder to start from
-holds other weights), `kill` (SIGKILL within step 5) and
+another seed), `apart` (in another workdir), `kill` (SIGKILL within step 5) and
 `terminate` (SIGTERM to itself while a checkpoint, of step 5 or later, is being
 written, which it then says). Every process notes which examples it was given in
 WORKDIR/ids-COUNT-INDEX.jsonl.
@@ -22,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvjax.training import checkpoint, loop, program, record, state
+from mvjax.training import checkpoint, loop, program, state
 from mvjax.training.tasks import registry, task, vae
 from tests.training import small
 
@@ -121,8 +120,6 @@ def main(workdir, count, index, port, event):
       ).start()
     save(checkpoints, number, *args, **kwargs)
 
-  if event == "other":
-    record.weights_of = lambda folder: {"unet": "other"}
   program.Run.put, program.Run.step = noted, killed
   checkpoint.Checkpoints.save = terminated
   home = workdir / "apart" if event == "apart" else workdir

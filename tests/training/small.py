@@ -1,9 +1,6 @@
 """The smallest runs that still exercise every part of training."""
 
-import os
 import pathlib
-
-import jax
 
 from configs import nano
 
@@ -15,6 +12,7 @@ def config(task, **train):
     made.vae.update(block_out_channels=(4, 8), norm_num_groups=2)
     made.unet.update(block_out_channels=(8, 16), norm_num_groups=2)
     made.epipolar.update(width=8, num_frequencies=2)
+    made.epipolar.points = dict(mid_block=2)
     made.train.update(
       steps=8, batch_size=2, cpu_devices=0, log_every=1, **train
     )
@@ -29,14 +27,6 @@ def leg(task, previous, **train):
     made.train.steps = 2
     made.optimizer.warmup_steps = 1
   return made
-
-
-def environment():
-  """Of a process that compiles as this one, and finds what this one did."""
-  return os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-  }
 
 
 def checkpoint_steps(workdir):

@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
   names = files_of(written)
   assert checkpoint.LISTING in names and len(names) > 5
   for index, name in enumerate(names):
-    if harm == "removed" and name == checkpoint.LISTING:
+    if name == checkpoint.LISTING:
       continue  # then Orbax alone vouches for it
     folder = tmp_path / str(index) / "checkpoints"
     shutil.copytree(written, folder)
@@ -117,10 +117,14 @@ def unlisted(written, folder):
   return folder
 
 
+@pytest.mark.parametrize("left", [None, checkpoint.LISTING, ".files.json"])
 def test_an_unlisted_checkpoint_is_read_once_and_used(
-  written, tmp_path, capsys
+  written, tmp_path, capsys, left
 ):
+  """Also where it was killed, or lost its power, while it wrote the list."""
   folder = unlisted(written, tmp_path / "checkpoints")
+  if left:
+    (folder / "2" / left).write_text('{"_CHECK')
   for writes, reads in ((False, True), (True, True), (True, False)):
     with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
       assert found.latest == 2

@@ -20,14 +20,16 @@ LOOKS = ("simplified", "retextured")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(model_folders, tmp_path_factory):
   root = tmp_path_factory.mktemp("latents")
   renders = fake_renders.write(root / "renders")
   for index in range(2):
     build.build_renders(
       renders, root / "data", shard=shards.Shard(index=index, count=2)
     )
-  tiny_models.write(root / "model", seed=1, prediction="v_prediction")
+  shutil.copytree(model_folders["image"], root / "model")
+  scheduler = root / "model/scheduler/scheduler_config.json"
+  scheduler.write_text(scheduler.read_text().replace("epsilon", "v_prediction"))
   encode(root, root / "latents", looks=LOOKS)
   return root
 
@@ -59,6 +61,14 @@ def stream(made):
 
 def test_batches_hold_the_posteriors_of_the_same_views(home):
   model = precompute.loading.load(home / "model")
+
+  @jax.jit
+  def encoded_by(params, images, ids):
+    posterior = model.vae.apply(
+      {"params": params["vae"]}, images, method="encode"
+    )
+    return *posterior, model.encode_text(params, ids)
+
   settings = loader.LoaderSettings(
     path=str(home / "data"), looks=("simplified",), num_views=3, batch_size=2
   )
@@ -70,18 +80,14 @@ def test_batches_hold_the_posteriors_of_the_same_views(home):
     assert pixels["caption"].tolist() == batch["caption"].tolist()
     for name, value in pixels["camera"].items():
       np.testing.assert_array_equal(value, batch["camera"][name])
-    mean, log_variance = model.vae.apply(
-      {"params": model.params["vae"]},
-      jnp.asarray(pixels["image"].reshape(-1, 16, 16, 3)),
-      method="encode",
+    mean, log_variance, text = encoded_by(
+      model.params,
+      pixels["image"].reshape(-1, 16, 16, 3),
+      model.tokenizer([str(c) for c in pixels["caption"]]),
     )
     found = batch["posterior"].reshape(-1, *mean.shape[1:-1], 8)
     np.testing.assert_allclose(found[..., :4], mean, atol=5e-3)
     np.testing.assert_allclose(found[..., 4:], log_variance, atol=5e-3)
-    text = model.encode_text(
-      model.params,
-      jnp.asarray(model.tokenizer([str(c) for c in pixels["caption"]])),
-    )
     np.testing.assert_allclose(batch["text"], text, atol=5e-3)
 
 
@@ -126,11 +132,12 @@ def test_latents_are_drawn_anew_at_every_visit(home):
   shape = (*batch["posterior"].shape[:-1], 4)
 
   @jax.jit
+  @jax.vmap
   def draw(seed):
     noise = jax.random.normal(jax.random.key(seed), shape)
     return denoising.latents_of(model, {}, batch=batch, noise=noise)
 
-  draws = [draw(seed) for seed in range(400)]
+  draws = draw(jnp.arange(400))
   mean, log_variance = np.split(batch["posterior"], 2, axis=-1)
   spread = np.std(draws, 0) / model.scaling_factor
   np.testing.assert_allclose(spread, np.exp(log_variance / 2), rtol=0.2)

@@ -41,18 +41,48 @@ def test_every_differing_field_is_listed():
 
 def test_weights_may_move_and_may_not_change():
   config = small.config("vae", init_from="here")
-  before = described(config) | {"weights": {"vae": "1", "unet": "2"}}
+  # The unet is trained, so nobody asks for it; older versions wrote it down.
+  before = described(config) | {
+    "weights": {"vae": "1", "tokenizer": "2", "unet": "3"}
+  }
   config.train.init_from = "there"
   data = before["data"]["main"]
-  check(before, config, data, {"vae": "1", "unet": "2"})
-  for weights, name in (
-    ({"vae": "1", "unet": "3"}, "train.init_from/unet='2' .now '3'"),
-    ({"vae": "1"}, "train.init_from/unet='2' .now None"),
-  ):
+  check(before, config, data, {"vae": "1", "tokenizer": "2"})
+  for now in ("4", ""):
+    weights = {"vae": "1", "tokenizer": now}
+    name = f"train.init_from/tokenizer='2' .now '{now}'"
     with pytest.raises(ValueError, match=name):
       check(before, config, data, weights)
     with pytest.raises(ValueError, match=f"init_from=here: .* {name}"):
       resumable.check_weights(before, weights)
+
+
+@pytest.mark.parametrize(
+  "task, train, rates, parts",
+  [
+    ("vae", {}, {}, []),
+    ("vae", {"freeze_encoder": True}, {}, ["vae"]),
+    ("image", {}, {}, ["tokenizer", "vae"]),
+    ("image", {}, {"text_encoder": 0.0}, ["text_encoder", "tokenizer", "vae"]),
+    ("multiview", {}, {}, ["text_encoder", "tokenizer", "vae"]),
+    (
+      "multiview",
+      {},
+      {"unet": 0.0},
+      ["text_encoder", "tokenizer", "unet", "vae"],
+    ),
+  ],
+  ids=str,
+)
+def test_what_is_not_trained_is_hashed(
+  model_folders, task, train, rates, parts
+):
+  config = small.config(task, init_from=model_folders["image"], **train)
+  config.optimizer.groups.update(rates)
+  found = record.weights_of(config)
+  assert list(found) == parts and all(found.values())
+  config.train.init_from = ""
+  assert record.weights_of(config) == dict.fromkeys(parts, "")
 
 
 def test_old_records_know_only_where_the_weights_were():

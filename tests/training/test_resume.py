@@ -44,7 +44,6 @@ def terminated(workdir):
   process = subprocess.Popen(
     [sys.executable, "-c", PROGRAM, str(workdir)],
     cwd=ROOT,
-    env=small.environment(),
     stdout=subprocess.PIPE,
     text=True,
   )

@@ -44,6 +44,36 @@ def test_depths_beside_the_views(ball, tmp_path):
   np.testing.assert_allclose(asset.read().depth, ball.depth, atol=1e-4)
 
 
+def test_depth_beside_a_strip(ball, tmp_path):
+  """Cut up as its picture is; one of another size is refused."""
+  folder = tmp_path / "ball"
+  fake_assets.write(folder, ball, opaque=True)
+  views = [np.asarray(Image.open(f)) for f in sorted(folder.glob("view_*"))]
+  fake_assets.rename_views(folder, "moved/{}.png".format)
+  poses = folder / "transforms.json"
+  content = json.loads(poses.read_text())
+  for frame in content["frames"]:
+    frame["file_path"] = "view_all.png"
+  poses.write_text(json.dumps(content))
+  Image.fromarray(np.concatenate(views, 1)).save(folder / "view_all.png")
+  levels = np.round(np.concatenate(ball.depth, 1) * 8192).astype(np.uint16)
+  Image.fromarray(levels).save(folder / "depth_all.png")
+  (asset,) = view_sets.open_set(tmp_path)
+  np.testing.assert_allclose(asset.read().depth, ball.depth, atol=1e-4)
+  Image.fromarray(levels[:-2]).save(folder / "depth_all.png")
+  (asset,) = view_sets.open_set(tmp_path)
+  with pytest.raises(ValueError, match="ball: depth_.* differ in size"):
+    asset.read()
+
+
+def test_a_picture_too_large_to_open_is_one_line(tmp_path, monkeypatch):
+  Image.new("RGB", (8, 8)).save(tmp_path / "huge.png")
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+  (asset,) = view_sets.open_set(tmp_path)
+  with pytest.raises(ValueError, match="huge.png: damaged picture"):
+    asset.read()
+
+
 def test_pictures_of_another_system(ball, tmp_path):
   """Frames decide order and files; without cameras it is all pictures."""
   folder = tmp_path / "a chair"

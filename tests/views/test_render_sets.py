@@ -1,21 +1,11 @@
 """Data sets of renders as assets."""
 
-import io
-
 import fake_assets
 import numpy as np
 import pytest
-from PIL import Image
 
 from data_pipeline import loader
-from mvjax.generation import viewpoints
-from mvjax.views import view_sets
-
-
-def png(array):
-  buffer = io.BytesIO()
-  Image.fromarray(array).save(buffer, "PNG")
-  return buffer.getvalue()
+from mvjax.views import view_sets, viewpoints
 
 
 def record(number):
@@ -30,8 +20,8 @@ def record(number):
     "uid": f"ball {number}".encode(),
     "look": b"full",
     "captions": [b"a ball"],
-    "images": [png(rgba)] * 16,
-    "depths": [png(np.full((8, 8), 8192, np.uint16))] * 16,
+    "images": [fake_assets.png(rgba)] * 16,
+    "depths": [fake_assets.png(np.full((8, 8), 8192, np.uint16))] * 16,
     "camera_to_world": np.concatenate(poses),
     "intrinsics": np.concatenate(lenses),
     "group": np.repeat(np.arange(4), 4),

@@ -1,6 +1,7 @@
 """Which pictures are the views, and in which order."""
 
 import json
+import pathlib
 
 import fake_assets
 import numpy as np
@@ -38,3 +39,30 @@ def test_frames_without_their_picture_are_named(ball, tmp_path):
   (folder / "transforms.json").write_text(json.dumps(content))
   with pytest.raises(ValueError, match="leaves"):
     view_files.of_asset(folder)
+
+
+def test_a_frame_may_name_its_picture_in_full(ball, tmp_path, monkeypatch):
+  """It is found below the folder, however the folder was given."""
+  fake_assets.write(tmp_path / "ball", ball)
+  poses = tmp_path / "ball" / "transforms.json"
+  content = json.loads(poses.read_text())
+  for frame in content["frames"]:
+    frame["file_path"] = str(tmp_path / "ball" / frame["file_path"])
+  poses.write_text(json.dumps(content))
+  monkeypatch.chdir(tmp_path)
+  folder = pathlib.Path("ball")
+  found = view_files.of_asset(folder)
+  assert found == [folder / f"view_{i:02d}.png" for i in range(4)]
+
+
+def test_cameras_alone_are_no_views(ball, tmp_path):
+  fake_assets.write(tmp_path / "cameras", ball)
+  assert view_files.holds_views(tmp_path / "cameras")
+  poses = tmp_path / "cameras" / "transforms.json"
+  content = json.loads(poses.read_text())
+  for frame in content["frames"]:
+    del frame["file_path"]
+  poses.write_text(json.dumps(content))
+  for picture in poses.parent.glob("*.png"):
+    picture.unlink()
+  assert not view_files.holds_views(tmp_path / "cameras")

@@ -1,7 +1,5 @@
 """Folders and loose pictures, each found to be what it is."""
 
-import json
-
 import fake_assets
 import numpy as np
 import pytest
@@ -29,13 +27,7 @@ def test_pictures_in_a_folder_of_their_own(ball, tmp_path):
   fake_assets.write(tmp_path / "apart", ball, opaque=True)
   nerf = tmp_path / "nerf"
   fake_assets.write(nerf, ball, opaque=True)
-  (nerf / "images").mkdir()
-  content = json.loads((nerf / "transforms.json").read_text())
-  for frame in content["frames"]:
-    name = frame["file_path"]
-    (nerf / name).rename(nerf / "images" / name)
-    frame["file_path"] = f"./images/{name}"
-  (nerf / "transforms.json").write_text(json.dumps(content))
+  fake_assets.rename_views(nerf, "./images/{}.png".format)
   (nerf / "grid.png").unlink()
   Image.new("RGB", (8, 8)).save(tmp_path / "plot.png")
   apart, other = view_sets.open_set(tmp_path)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import refusal
 import safetensors.numpy
-import tiny_models
 
 from mvjax.models import loading
 
@@ -135,17 +134,10 @@ FOLDERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-  home = tmp_path_factory.mktemp("whole")
-  tiny_models.write(home, seed=1)
-  return home
-
-
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_folders(whole, tmp_path, kind):
+def test_folders(model_folders, tmp_path, kind):
   damage, reason = FOLDERS[kind]
-  home = shutil.copytree(whole, tmp_path / "model")
+  home = shutil.copytree(model_folders["image"], tmp_path / "model")
   damage(home)
   refusal.check(
     lambda: loading.load(home), tmp_path, names=str(home), reason=reason

@@ -12,7 +12,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-import tiny_models
 import torch_files
 
 from mvjax.weights import checkpoint, component, folder, tensors
@@ -165,11 +164,12 @@ def test_a_shard_stays_in_its_folder(tmp_path):
       folder.read_component(tmp_path / "model", "unet")
 
 
-def test_a_folder_with_a_unet_of_the_original_layout_opens(tmp_path):
+def test_a_folder_with_a_unet_of_the_original_layout_opens(
+  model_folders, tmp_path
+):
   """MVDream's conversions to folders keep the original names in unet/."""
   golden = golden_weights.Golden("mvdream_sd21")
-  home = tmp_path / "converted"
-  tiny_models.write(home, seed=1)
+  home = shutil.copytree(model_folders["image"], tmp_path / "converted")
   shutil.rmtree(home / "unet")
   (home / "unet").mkdir()
   (home / "unet" / "config.json").write_text(

@@ -220,12 +220,7 @@ def test_pointwise_convolutions_become_matrices_and_back():
   np.testing.assert_array_equal(single_file.join(parts)[name].read(), values)
 
 
-@functools.partial(
-  jax.jit,
-  static_argnums=(0, 1),
-  # Both goldens run one program once: compiling it well would take longer.
-  compiler_options={"xla_backend_optimization_level": 0},
-)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def run(module, method, variables, inputs):
   return module.apply(variables, inputs, method=method)
 

@@ -2,10 +2,7 @@
 
 import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import weakref
 
 import flax.traverse_util
@@ -15,7 +12,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-import tiny_models
 from orbax.checkpoint import v1 as ocp
 
 from mvjax import tokenizer
@@ -33,12 +29,6 @@ from mvjax.weights import tensors as tensors_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  """A 2D and a multi-view model, float32."""
-  return tiny_models.folders(tmp_path_factory.mktemp("models"))
 
 
 def target(folder, format):
@@ -66,24 +56,26 @@ def assert_same_models(path, expected):
 
 @pytest.mark.parametrize("format", write.FORMATS)
 @pytest.mark.parametrize("kind", ["image", "multiview"])
-def test_every_format_gives_the_model_back(models, tmp_path, kind, format):
+def test_every_format_gives_the_model_back(
+  model_folders, tmp_path, kind, format
+):
   """Also what a single file's shapes do not tell: heads, groups, tokens."""
   out = target(tmp_path, format)
-  opened = checkpoint.open_checkpoint(models[kind])
+  opened = checkpoint.open_checkpoint(model_folders[kind])
   assert write.write(opened, out, format=format) == out
-  assert_same_models(out, models[kind])
+  assert_same_models(out, model_folders[kind])
   # Again from the new place to another, and in place.
   again = target(tmp_path / "again", "diffusers")
   write.write(checkpoint.open_checkpoint(out), again)
-  assert_same_models(again, models[kind])
+  assert_same_models(again, model_folders[kind])
   write.write(checkpoint.open_checkpoint(out), out, format=format)
-  assert_same_models(out, models[kind])
+  assert_same_models(out, model_folders[kind])
   assert {path.name for path in tmp_path.iterdir()} == {out.name, "again"}
 
 
-def test_a_folder_is_what_pytorch_loads(models, tmp_path):
+def test_a_folder_is_what_pytorch_loads(model_folders, tmp_path):
   out = tmp_path / "out"
-  opened = checkpoint.open_checkpoint(models["image"])
+  opened = checkpoint.open_checkpoint(model_folders["image"])
   write.write(opened, out, dtype="float16")
   index = json.loads((out / "model_index.json").read_text())
   assert index["_class_name"] == "StableDiffusionPipeline"
@@ -99,7 +91,7 @@ def test_a_folder_is_what_pytorch_loads(models, tmp_path):
     assert {array.dtype for array in tensors.values()} == {np.dtype("float16")}
     with safetensors.safe_open(path, "np") as opened:
       assert opened.metadata() == {"format": "pt"}
-    source = pathlib.Path(models["image"]) / name / file
+    source = pathlib.Path(model_folders["image"]) / name / file
     for key, array in safetensors.numpy.load_file(source).items():
       np.testing.assert_array_equal(tensors[key], array.astype(np.float16))
 
@@ -113,18 +105,18 @@ def test_spad_is_not_announced_as_a_class_of_diffusers():
   assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
 
 
-def test_orbax_holds_the_linen_tree(models, tmp_path):
-  opened = checkpoint.open_checkpoint(models["multiview"])
+def test_orbax_holds_the_linen_tree(model_folders, tmp_path):
+  opened = checkpoint.open_checkpoint(model_folders["multiview"])
   write.write(opened, tmp_path / "out", format="orbax")
-  model = loaded(models["multiview"])
+  model = loaded(model_folders["multiview"])
   for name in ("vae", "text_encoder"):
     tree = ocp.load(tmp_path / "out" / name / "params")
     jax.tree.map(np.testing.assert_array_equal, tree, model.params[name])
 
 
-def test_a_single_file_has_the_original_names(models, tmp_path):
+def test_a_single_file_has_the_original_names(model_folders, tmp_path):
   out = target(tmp_path, "safetensors")
-  opened = checkpoint.open_checkpoint(models["image"])
+  opened = checkpoint.open_checkpoint(model_folders["image"])
   write.write(opened, out, format="safetensors", dtype="float16")
   tensors = safetensors.numpy.load_file(out)
   unet = {key for key in tensors if key.startswith("model.diffusion_model.")}
@@ -144,8 +136,8 @@ def test_a_single_file_has_the_original_names(models, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_dtypes(models, tmp_path, dtype):
-  source = checkpoint.open_checkpoint(models["image"])
+def test_dtypes(model_folders, tmp_path, dtype):
+  source = checkpoint.open_checkpoint(model_folders["image"])
   write.write(source, tmp_path / "out", dtype=dtype)
   written = checkpoint.open_checkpoint(tmp_path / "out")
   kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
@@ -183,7 +175,7 @@ def test_the_writer_makes_files_that_the_library_reads(tmp_path):
   assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 
-def test_one_tensor_is_in_memory_at_a_time(models, tmp_path):
+def test_one_tensor_is_in_memory_at_a_time(model_folders, tmp_path):
   alive, most = set(), []
 
   def watched(tensor):
@@ -196,7 +188,7 @@ def test_one_tensor_is_in_memory_at_a_time(models, tmp_path):
 
     return tensors_lib.View(shape=tensor.shape, dtype=tensor.dtype, read=read)
 
-  opened = checkpoint.open_checkpoint(models["image"])
+  opened = checkpoint.open_checkpoint(model_folders["image"])
   parts = {
     name: checkpoint.Component(
       config=part.config,
@@ -221,9 +213,9 @@ def test_one_tensor_is_in_memory_at_a_time(models, tmp_path):
 
 
 @pytest.mark.parametrize("format", write.FORMATS)
-def test_a_failure_leaves_what_was_there(models, tmp_path, format):
+def test_a_failure_leaves_what_was_there(model_folders, tmp_path, format):
   out = target(tmp_path, format)
-  opened = checkpoint.open_checkpoint(models["image"])
+  opened = checkpoint.open_checkpoint(model_folders["image"])
   write.write(opened, out, format=format)
   unet = opened.components["unet"]
   huge = np.full(unet.tensors["conv_in.bias"].shape, 1e6, np.float32)
@@ -240,7 +232,7 @@ def test_a_failure_leaves_what_was_there(models, tmp_path, format):
   with pytest.raises(ValueError, match="conv_in.bias is not finite in float16"):
     write.write(broken, out, format=format, dtype="float16")
   assert [path.name for path in tmp_path.iterdir()] == [out.name]
-  assert_same_models(out, models["image"])
+  assert_same_models(out, model_folders["image"])
   with pytest.raises(ValueError, match="not finite"):
     write.write(
       broken, target(tmp_path / "new", format), format=format, dtype="float16"
@@ -248,8 +240,8 @@ def test_a_failure_leaves_what_was_there(models, tmp_path, format):
   assert not list((tmp_path / "new").iterdir())
 
 
-def test_what_does_not_fit_its_config_is_not_written(models, tmp_path):
-  opened = checkpoint.open_checkpoint(models["multiview"])
+def test_what_does_not_fit_its_config_is_not_written(model_folders, tmp_path):
+  opened = checkpoint.open_checkpoint(model_folders["multiview"])
   for name in ("unet", "epipolar"):
     part = opened.components[name]
     key, tensor = next(iter(part.tensors.items()))
@@ -269,8 +261,8 @@ def test_what_does_not_fit_its_config_is_not_written(models, tmp_path):
       )
 
 
-def test_a_lora_is_merged(models, tmp_path):
-  source = checkpoint.open_checkpoint(models["image"]).components["unet"]
+def test_a_lora_is_merged(model_folders, tmp_path):
+  source = checkpoint.open_checkpoint(model_folders["image"]).components["unet"]
   weight = source.tensors[f"{ATTENTION}.weight"].read()
   rng = np.random.default_rng(0)
   down = rng.normal(size=(2, weight.shape[1])).astype(np.float32)
@@ -284,7 +276,9 @@ def test_a_lora_is_merged(models, tmp_path):
     path,
   )
   out = tmp_path / "out"
-  conversion.convert(models["image"], out, lora_file=path, lora_scale=0.5)
+  conversion.convert(
+    model_folders["image"], out, lora_file=path, lora_scale=0.5
+  )
   changed = checkpoint.open_checkpoint(out).components["unet"].tensors
   for key, tensor in source.tensors.items():
     expected = tensor.read()
@@ -355,33 +349,19 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def run(*arguments):
-  """launch.py in a process of its own: exit code, output and errors."""
-  done = subprocess.run(
-    [sys.executable, "launch.py", *map(str, arguments)],
-    cwd=ROOT,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-  )
-  return done.returncode, done.stdout, done.stderr
-
-
-def test_commands(models, tmp_path):
+def test_commands(model_folders, tmp_path, launch_py, capsys):
   """Folder to single file to half-precision folder."""
   file, folder = tmp_path / "one.safetensors", tmp_path / "two"
-  code, said, errors = run(
+  code = launch_py(
     "export",
-    f"--checkpoint={models['multiview']}",
+    f"--checkpoint={model_folders['multiview']}",
     f"--out={file}",
     "--format=safetensors",
   )
-  assert (code, said.strip()) == (0, str(file)), errors
-  code, said, errors = run(
-    "convert", file, f"--out={folder}", "--dtype=float16"
-  )
-  assert (code, said.strip()) == (0, str(folder)), errors
-  model, source = loading.load(folder), loaded(models["multiview"])
+  assert code == 0 and capsys.readouterr().out.strip() == str(file)
+  code = launch_py("convert", file, f"--out={folder}", "--dtype=float16")
+  assert code == 0 and capsys.readouterr().out.strip() == str(folder)
+  model, source = loading.load(folder), loaded(model_folders["multiview"])
   assert type(model) is type(source)
   flat = flax.traverse_util.flatten_dict(model.params)
   for path, array in flax.traverse_util.flatten_dict(source.params).items():

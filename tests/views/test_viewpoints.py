@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvjax import geometry
-from mvjax.generation import viewpoints
+from mvjax.views import viewpoints
 
 
 def orbit(views=4, **changes):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mvjax.reconstruction import masks
+from mvjax.views import masks
 
 
 def _noisy(background, rng):
