@@ -35,6 +35,7 @@ def write(
   multiview=False,
   prediction="epsilon",
   places=PLACES,
+  attention_levels=(False, True),
   linear=False,
   pad_token=tokenizer.END,
 ):
@@ -58,7 +59,7 @@ def write(
     block_out_channels=(16, 32),
     layers_per_block=1,
     num_heads=(2, 2),
-    attention_levels=(False, True),
+    attention_levels=attention_levels,
     cross_attention_dim=16,
     norm_num_groups=4,
     use_linear_projection=linear,

@@ -23,9 +23,9 @@ from tests.parallel import small
 # (data, fsdp, view) and the parts of a batch of 8: in two parts of 4 there are
 # fewer examples than devices, and the `view` axis divides their views.
 ONE = (1, 1, 1), 1
-STEPS = [ONE, ((8, 1, 1), 1), ((2, 2, 2), 2)]
+STEPS = [ONE, ((2, 2, 2), 2)]
 # Devices and samples; 4 samples have two devices each.
-SAMPLES = [(1, 8), (8, 8), (8, 4)]
+SAMPLES = [(1, 4), (8, 4)]
 
 
 def main(out: pathlib.Path) -> None:
