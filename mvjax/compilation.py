@@ -10,20 +10,23 @@ import jax
 
 # Tracing, lowering, and compiling or reading a compiled program.
 _COMPILE_EVENTS = "/jax/core/compile/"
+_THRESHOLD = "jax_persistent_cache_min_compile_time_secs"
 
 
 def enable_cache() -> pathlib.Path:
   """Keeps compiled programs on disk for later processes; returns the folder.
 
   JAX_COMPILATION_CACHE_DIR chooses the folder; otherwise it is `mvjax/jax` in
-  the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
+  the user's cache directory (XDG_CACHE_HOME, or ~/.cache). Programs that compile
+  in less than JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, or 0.3, are not kept.
   """
   folder = jax.config.values["jax_compilation_cache_dir"]
   if folder is None:
     folder = str(cache_folder() / "jax")
     jax.config.update("jax_compilation_cache_dir", folder)
-  # Smaller programs compile faster than they are read.
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  if _THRESHOLD.upper() not in os.environ:
+    # Of smaller ones there are too many to keep for good.
+    jax.config.update(_THRESHOLD, 0.3)
   return pathlib.Path(folder)
 
 
