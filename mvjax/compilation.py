@@ -17,8 +17,9 @@ def enable_cache() -> pathlib.Path:
   """Keeps compiled programs on disk for later processes; returns the folder.
 
   JAX_COMPILATION_CACHE_DIR chooses the folder; otherwise it is `mvjax/jax` in
-  the user's cache directory (XDG_CACHE_HOME, or ~/.cache). Programs that compile
-  in less than JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, or 0.3, are not kept.
+  the user's cache directory (XDG_CACHE_HOME, or ~/.cache). Programs that
+  compile in less than JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, or 0.3, are
+  not kept.
   """
   folder = jax.config.values["jax_compilation_cache_dir"]
   if folder is None:
