@@ -18,15 +18,13 @@ import threading
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mvjax.training import checkpoint, loop, program, state
-from mvjax.training.tasks import registry, task, vae
-from tests.training import small
+from mvjax.training import checkpoint, loop, program
+from mvjax.training.tasks import registry
+from tests.training import small, toy
 
 STEPS, EVENT_STEP = 10, 5
-FEATURES = 64
 
 
 def config(count, index, port, event):
@@ -52,31 +50,6 @@ def config(count, index, port, event):
   return made
 
 
-def toy(config, *, workdir, stream):
-  """Fits random numbers to the mean colours of images."""
-  del config, workdir, stream
-
-  def draw(key, batch):
-    shape = len(batch["image"]), FEATURES
-    return {"noise": jax.random.normal(key, shape)}
-
-  def value(params, batch, drawn, frozen):
-    del frozen
-    colour = batch["image"].mean((1, 2))
-    found = colour @ params["encoder"]["dense"]["kernel"]
-    return jnp.square(found - drawn["noise"]).mean(), {}
-
-  kernel = np.linspace(-1, 1, 3 * FEATURES, dtype=np.float32)
-  return task.Task(
-    params={"encoder": {"dense": {"kernel": kernel.reshape(3, -1)}}},
-    frozen={},
-    losses={"main": state.Loss(draw=draw, value=value)},
-    prepare=vae.prepare,
-    draw=lambda params, frozen, example: (np.asarray(example["image"]), 2),
-    write=lambda *_, **__: None,
-  )
-
-
 def terminate_while_writing(workdir):
   """Sends SIGTERM as soon as a checkpoint is there and not finished."""
   while True:
@@ -93,7 +66,7 @@ def main(workdir, count, index, port, event):
   """Trains with the event, and keeps the final parameters."""
   workdir = pathlib.Path(workdir)
   count, index = int(count), int(index)
-  registry.make = toy
+  registry.make = toy.make
   put, step, save = (
     program.Run.put,
     program.Run.step,

@@ -1,10 +1,12 @@
 """A run ends in the same state however often it was stopped.
 
-Of one that was killed see `test_chain`, of several processes `test_several`.
+All but one run a toy. Networks that are killed and go on are in `test_chain`,
+several processes in `test_several`.
 """
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -21,19 +23,27 @@ from mvjax.training import (
   publish,
   stopping,
 )
-from tests.training import small
+from mvjax.training.tasks import registry
+from tests.training import small, toy
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from mvjax.training import loop
-from tests.training import small
+from mvjax.training.tasks import registry
+from tests.training import small, toy
+registry.make = toy.make
 loop.train(small.config("vae", checkpoint_minutes=1e-6), sys.argv[1])
 """
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+@pytest.fixture
+def toys(monkeypatch):
+  monkeypatch.setattr(registry, "make", toy.make)
+
+
+@pytest.fixture
+def uninterrupted(toys, tmp_path_factory):
   """The final state of a run that nothing stops, and its workdir."""
   workdir = tmp_path_factory.mktemp("whole")
   return loop.train(small.config("vae"), workdir), workdir
@@ -77,7 +87,9 @@ def test_time_limit_ends_a_leg_and_the_journal_knows(uninterrupted, tmp_path):
   assert record["positions"] == {"main": 8}
 
 
-def test_a_run_that_must_end_does_not_validate_first(tmp_path, monkeypatch):
+def test_a_run_that_must_end_does_not_validate_first(
+  toys, tmp_path, monkeypatch
+):
   """The next one does; every line is there once."""
   config = small.config("vae", validation_every=4)
 
@@ -99,13 +111,14 @@ def test_a_run_that_must_end_does_not_validate_first(tmp_path, monkeypatch):
 
 
 def test_the_folder_of_frozen_weights_may_move_and_may_not_change(
-  uninterrupted, tmp_path
+  model_folders, tmp_path
 ):
-  """The encoder is in no checkpoint of this run."""
+  """The encoder of this autoencoder is in no checkpoint of its run."""
   here, there = tmp_path / "here", tmp_path / "there"
-  publish.publish(uninterrupted[1], here)
+  shutil.copytree(model_folders["image"], here)
   config = small.config("vae", init_from=str(here), freeze_encoder=True)
   with config.unlocked():
+    config.vae.update(block_out_channels=(8, 16), norm_num_groups=4)
     config.optimizer.update(schedule="constant", warmup_steps=0)
     config.train.steps = 1
   loop.train(config, tmp_path / "run")
@@ -131,7 +144,7 @@ def test_other_settings_do_not_resume(uninterrupted):
 
 
 def test_bad_numbers_stop_the_run_and_spare_the_checkpoint(
-  tmp_path, monkeypatch
+  toys, tmp_path, monkeypatch
 ):
   make = data._synthetic_batch
 
