@@ -14,7 +14,7 @@ from mvjax.training import checkpoint, loop, publish
 from mvjax.training.tasks import registry
 from tests import fake_gcs
 from tests.data_pipeline import fake_renders
-from tests.training import several
+from tests.training import several, toy
 
 PARTS = 2
 
@@ -153,7 +153,7 @@ def test_what_killed_processes_left(served, capsys):
 def test_a_run_goes_on_and_is_published_from_there(
   served, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(registry, "make", several.toy)
+  monkeypatch.setattr(registry, "make", toy.make)
   for steps in (2, 3):
     config = several.config(1, 0, 0, "")
     with config.unlocked():

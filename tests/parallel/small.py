@@ -5,7 +5,6 @@ from mvjax.parallel import mesh as meshes
 from tests import tiny_models
 
 PLACES = {"mid_block": 2}
-LEVELS = (False, False)
 
 
 def config(home, *, batch_size):
@@ -17,7 +16,6 @@ def config(home, *, batch_size):
       multiview=True,
       prediction="v_prediction",
       places=PLACES,
-      attention_levels=LEVELS,
     )
   made = nano.get_config("multiview,runlocal")
   with made.unlocked():
@@ -25,7 +23,7 @@ def config(home, *, batch_size):
     # Texts that the model's tokenizer knows in full.
     made.train.update(init_from=str(home), batch_size=batch_size, cpu_devices=0)
     made.epipolar.points = PLACES
-    made.unet.attention_levels = LEVELS
+    made.unet.attention_levels = (False, False)
   return made
 
 

@@ -44,6 +44,7 @@ def config(root, path, task="multiview"):
   made = nano.get_config(f"{task},runlocal")
   with made.unlocked():
     made.text_encoder.max_position_embeddings = 12
+    made.unet.attention_levels = (False, False)
     made.data.update(
       source="renders", path=str(path), image_size=16, looks=("simplified",)
     )

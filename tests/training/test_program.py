@@ -10,7 +10,7 @@ from mvjax.parallel import mesh as meshes
 from mvjax.training import loop, optimizer, program
 from mvjax.training.tasks import registry
 from tests.parallel import small
-from tests.training import several
+from tests.training import several, toy
 from tests.training import small as training
 
 # The tiny model's tokenizer knows other words.
@@ -99,7 +99,7 @@ def test_flops_of_a_step_are_the_model_s(make):
 def test_a_step_gives_up_its_state_and_nothing_else(tmp_path):
   """Two states at once would not fit where one does."""
   config = several.config(1, 0, 0, "")
-  task = several.toy(config, workdir=tmp_path, stream=None)
+  task = toy.make(config, workdir=tmp_path, stream=None)
   run = program.Run(config, task, mesh=meshes.single())
   state = run.program.start()
   batch = run.put(next(loop.open_streams(config)["main"].start(0, run.rows)))

@@ -29,7 +29,6 @@ def config(folder, **unet):
     made.data.image_size = tiny_models.IMAGE_SIZE
     made.schedule.update(prediction_type="epsilon")
     made.epipolar.points = dict(tiny_models.PLACES)
-    made.unet.attention_levels = (False, True)
   return made
 
 

@@ -28,7 +28,7 @@ from mvjax.weights import (
 from mvjax.weights import tensors as tensors_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
-ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
 def target(folder, format):
