@@ -10,9 +10,9 @@ import zlib
 from typing import Any
 
 import flax.traverse_util
-import jax
 import numpy as np
 
+from mvjax.models import stable_diffusion
 from mvjax.weights import names
 
 FOLDER = pathlib.Path(__file__).parent / "goldens"
@@ -68,7 +68,7 @@ def draw(key: str, shape: list[int], *, seed: int) -> np.ndarray:
 
 def fitted(tensors: dict[str, np.ndarray], module: Any, *inputs: Any) -> dict:
   """Variables of a module from a state dict that must fit it exactly."""
-  abstract = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+  abstract = stable_diffusion.abstract_params(module, *inputs)
   params = names.from_torch(tensors)
   names.check_tree(params, abstract, source="golden")
   return {"params": params}
@@ -76,7 +76,7 @@ def fitted(tensors: dict[str, np.ndarray], module: Any, *inputs: Any) -> dict:
 
 def random_variables(module: Any, *inputs: Any, seed: int = 0) -> dict:
   """Variables without any zero-initialised layer, which would hide errors."""
-  abstract = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+  abstract = stable_diffusion.abstract_params(module, *inputs)
   random = np.random.default_rng(seed)
 
   def values(path: tuple[str, ...], leaf: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The UNet against PyTorch diffusers, and its multi-view form."""
 
+import flax
 import golden_weights
 import jax
 import jax.numpy as jnp
@@ -37,14 +38,16 @@ def module():
     block_out_channels=(16, 32),
     layers_per_block=1,
     num_heads=(2, 4),
-    attention_levels=(False, True),
+    attention_levels=(False, False),
     cross_attention_dim=12,
     use_linear_projection=True,
     norm_num_groups=8,
-    epipolar={
-      "mid_block": {"width": 8, "head_dim": 4},
-      "up_blocks_1": {"width": 8, "head_dim": 4},
-    },
+    epipolar=flax.core.freeze(
+      {
+        "mid_block": {"width": 8, "head_dim": 4},
+        "up_blocks_1": {"width": 8, "head_dim": 4},
+      }
+    ),
   )
 
 
