@@ -4,6 +4,7 @@ The import hook type-checks every annotated function of the packages while
 they are imported, so it must run before any test module imports them.
 """
 
+import gc
 import os
 import pathlib
 import sys
@@ -13,6 +14,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests' programs run a moment and compile for long: badly, and once for all
 # workers and processes.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+# The older code generator needs two thirds of the newer one's time.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
@@ -24,6 +27,9 @@ import jaxtyping
 import pytest
 
 jaxtyping.install_import_hook(["mvjax", "data_pipeline"], "beartype.beartype")
+# Tracing makes many small objects that live: looking for garbage among them
+# every 700 takes a tenth of the time.
+gc.set_threshold(100_000)
 
 
 @pytest.fixture(autouse=True, scope="session")
