@@ -14,7 +14,7 @@ from mvjax.training import checkpoint, loop, publish
 from mvjax.training.tasks import registry
 from tests import fake_gcs
 from tests.data_pipeline import fake_renders
-from tests.training import several, toy
+from tests.training import several, small, toy
 
 PARTS = 2
 
@@ -96,19 +96,15 @@ def test_batches_are_those_of_a_disk(data):
   assert fingerprints[0] == fingerprints[1]
 
 
-def state_of(step):
-  return {"w": jax.random.normal(jax.random.key(step), (64, 64))}
-
-
 def test_checkpoints_are_kept_and_read_back(served):
   folder = "gs://bucket/run/checkpoints"
   with checkpoint.Checkpoints(folder, keep=2) as made:
     for step in (1, 2, 3):
-      made.save(step, state_of(step), record={"step": step})
+      made.save(step, small.state_of(step), record={"step": step})
   with checkpoint.Checkpoints(folder, keep=2) as made:
     assert made.latest == 3 and made.record() == {"step": 3}
     loaded = made.load({"w": jnp.zeros((64, 64))})
-  np.testing.assert_array_equal(loaded["w"], state_of(3)["w"])
+  np.testing.assert_array_equal(loaded["w"], small.state_of(3)["w"])
   names = {path.split("/")[3] for path in served.objects if "/run/" in path}
   assert names == {"2", "3"}
 
@@ -117,7 +113,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(served, capsys):
   folder = "gs://bucket/damaged/checkpoints"
   with checkpoint.Checkpoints(folder, keep=2) as made:
     for step in (1, 2):
-      made.save(step, state_of(step), record={"step": step})
+      made.save(step, small.state_of(step), record={"step": step})
   home = "bucket/damaged/checkpoints/2/"
   lost = next(path for path in served.objects if f"{home}state/d/" in path)
   listing = json.loads(served.objects[f"{home}{checkpoint.LISTING}"][0])
@@ -126,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(served, capsys):
   with checkpoint.Checkpoints(folder, keep=2) as made:
     assert made.latest == 1
     loaded = made.load({"w": jnp.zeros((64, 64))})
-  np.testing.assert_array_equal(loaded["w"], state_of(1)["w"])
+  np.testing.assert_array_equal(loaded["w"], small.state_of(1)["w"])
   assert f"checkpoint 2 in {folder} is damaged" in capsys.readouterr().out
   aside = epath.Path(folder).parent / "checkpoints-damaged"
   assert [path.name for path in aside.iterdir()] == ["0-step-2"]
@@ -137,13 +133,13 @@ def test_what_killed_processes_left(served, capsys):
   folder, home = "gs://bucket/killed/checkpoints", "bucket/killed/checkpoints/"
   with checkpoint.Checkpoints(folder, keep=2) as made:
     for step in (1, 2):
-      made.save(step, state_of(step), record={"step": step})
+      made.save(step, small.state_of(step), record={"step": step})
   for name in ("1/files.json", "2/files.json", "2/commit_success.txt"):
     served.remove(home + name)
   with checkpoint.Checkpoints(folder, keep=2) as made:
     assert made.latest == 1
     loaded = made.load({"w": jnp.zeros((64, 64))})
-  np.testing.assert_array_equal(loaded["w"], state_of(1)["w"])
+  np.testing.assert_array_equal(loaded["w"], small.state_of(1)["w"])
   printed = capsys.readouterr().out
   assert f"{folder}/1 has no files.json" in printed
   assert f"{folder}/2" not in printed and "damaged" not in printed

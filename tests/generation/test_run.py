@@ -7,7 +7,6 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import types
@@ -22,6 +21,7 @@ from PIL import Image
 from mvjax import sampling, scores
 from mvjax.generation import joint, run
 from mvjax.generation import request as requests
+from tests import loopback
 
 CONFIG = ml_collections.ConfigDict({"task": "multiview", "width": (1, 2)})
 ROOT = pathlib.Path(__file__).parents[2]
@@ -132,9 +132,6 @@ def test_two_processes_share_the_samples(finished, tmp_path):
   """Each draws every other one, on a device of its own."""
   request, out = finished.request, tmp_path / "out"
   (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    port = probe.getsockname()[1]
   arguments = [
     f"--config={ROOT / 'configs' / 'nano.py'}:multiview",
     f"--prompts={tmp_path / 'prompts.txt'}",
@@ -149,7 +146,7 @@ def test_two_processes_share_the_samples(finished, tmp_path):
     f"--multiview_guidance={request.multiview_guidance}",
     f"--image_guidance={request.image_guidance}",
     "--config.processes.count=2",
-    f"--config.processes.coordinator=localhost:{port}",
+    f"--config.processes.coordinator=localhost:{loopback.free_port()}",
   ]
   started = [
     subprocess.Popen(

@@ -2,6 +2,8 @@
 
 import pathlib
 
+import jax
+
 from configs import nano
 
 
@@ -32,6 +34,11 @@ def leg(task, previous, **train):
     made.train.steps = 2
     made.optimizer.warmup_steps = 1
   return made
+
+
+def state_of(step):
+  """Numbers that compress badly, so that a checkpoint has large files."""
+  return {"w": jax.random.normal(jax.random.key(step), (64, 64))}
 
 
 def checkpoint_steps(workdir):

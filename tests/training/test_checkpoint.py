@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from mvjax.training import checkpoint, state
+from tests.training import small
 
 
 def test_newest_are_kept_and_read_back(tmp_path):
@@ -49,13 +50,8 @@ def written(tmp_path_factory):
   folder = tmp_path_factory.mktemp("written") / "checkpoints"
   with checkpoint.Checkpoints(folder, keep=2) as checkpoints:
     for step in (1, 2):
-      checkpoints.save(step, state_of(step), record={"step": step})
+      checkpoints.save(step, small.state_of(step), record={"step": step})
   return folder
-
-
-def state_of(step):
-  """Numbers that compress badly, so that files have contents."""
-  return {"w": jax.random.normal(jax.random.key(step), (64, 64))}
 
 
 def files_of(folder):
@@ -87,14 +83,14 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
       with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
         assert found.latest == 1
         assert found.record() == {"step": 1}
-        loaded = found.load(state_of(0))
+        loaded = found.load(small.state_of(0))
       message = capsys.readouterr().out
       assert f"checkpoint 2 in {folder} is damaged: " in message
-    np.testing.assert_array_equal(loaded["w"], state_of(1)["w"])
+    np.testing.assert_array_equal(loaded["w"], small.state_of(1)["w"])
     aside = folder.with_name("checkpoints-damaged")
     assert [p.name for p in aside.iterdir()] == ["0-step-2"]
     with checkpoint.Checkpoints(folder, keep=2) as again:
-      again.save(2, state_of(2), record={"step": 2})
+      again.save(2, small.state_of(2), record={"step": 2})
       assert capsys.readouterr().out == ""
     assert not checkpoint.damage(epath.Path(folder / "2"))
 
@@ -102,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside(
 def test_files_are_listed_before_the_next_checkpoint(tmp_path):
   """A process that is killed meanwhile leaves a listing behind."""
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, state_of(1), record={})
+    checkpoints.save(1, small.state_of(1), record={})
     end = time.monotonic() + 120
     while not (tmp_path / "1" / checkpoint.LISTING).exists():
       assert time.monotonic() < end
@@ -128,8 +124,8 @@ def test_an_unlisted_checkpoint_is_read_once_and_used(
   for writes, reads in ((False, True), (True, True), (True, False)):
     with checkpoint.Checkpoints(folder, keep=2, writes=writes) as found:
       assert found.latest == 2
-      loaded = found.load(state_of(0))
-    np.testing.assert_array_equal(loaded["w"], state_of(2)["w"])
+      loaded = found.load(small.state_of(0))
+    np.testing.assert_array_equal(loaded["w"], small.state_of(2)["w"])
     assert ("are read to check" in capsys.readouterr().out) == reads
 
 
@@ -146,9 +142,9 @@ def test_an_unlisted_and_damaged_checkpoint_is_passed_over(
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with checkpoint.Checkpoints(folder, keep=2) as found:
       step = found.latest
-      loaded = found.load(state_of(0))
+      loaded = found.load(small.state_of(0))
       assert found.record() == {"step": step}
-    np.testing.assert_array_equal(loaded["w"], state_of(step)["w"])
+    np.testing.assert_array_equal(loaded["w"], small.state_of(step)["w"])
     message = f"checkpoint 2 in {folder} is damaged: "
     assert (message in capsys.readouterr().out) == (step == 1)
     if step == 1:
@@ -164,9 +160,9 @@ def test_a_half_written_checkpoint_does_not_count(written, tmp_path):
   with checkpoint.Checkpoints(folder, keep=2) as found:
     assert found.latest == 1
     np.testing.assert_array_equal(
-      found.load(state_of(0))["w"], state_of(1)["w"]
+      found.load(small.state_of(0))["w"], small.state_of(1)["w"]
     )
-    found.save(2, state_of(2), record={})
+    found.save(2, small.state_of(2), record={})
   with checkpoint.Checkpoints(folder, keep=2) as found:
     assert found.latest == 2
 

@@ -9,7 +9,6 @@ import json
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from mvjax.parallel import processes
 from mvjax.training import checkpoint, loop
+from tests import loopback
 from tests.training import several, small
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -28,9 +28,7 @@ def start(workdir, count, *, event="", indices=None):
   """Starts processes of a run; the event is that of the last."""
   indices = range(count) if indices is None else indices
   workdir.mkdir(exist_ok=True)
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    port = probe.getsockname()[1]
+  port = loopback.free_port()
   return [
     subprocess.Popen(
       [sys.executable, "-m", "tests.training.several", str(workdir)]

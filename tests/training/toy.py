@@ -1,4 +1,4 @@
-"""A task of one small matrix, where a test is about the run and not its network.
+"""A task of one small matrix, where a test is of the run and not its network.
 
 It takes the place of `registry.make`.
 """
