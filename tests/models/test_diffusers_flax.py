@@ -59,6 +59,7 @@ def make_pair(home, model_folders, *, linear):
     home,
     model_folders["image"],
     block_out_channels=(32, 64),
+    attention_levels=(False, True),
     norm_num_groups=32,
     use_linear_projection=linear,
   )
@@ -117,7 +118,7 @@ def test_unets_differ_by_two_choices_only(both_styles, their_choices):
   small = unet_inputs(ours, scale=1e-3, weight_scale=1e-4)
   run_theirs, run_ours = program(theirs.unet), program(ours.unet)
   expected, expected_small = run_theirs(*ordinary), run_theirs(*small)
-  assert 5e-5 < distance(run_ours(*ordinary), expected) < 1e-3
+  assert 1e-4 < distance(run_ours(*ordinary), expected) < 1e-3
   assert 1e-3 < distance(run_ours(*small), expected_small) < 1e-1
   their_choices()
   run_ours = program(ours.unet)
