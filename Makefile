@@ -1,8 +1,16 @@
 # Two targets for newcomers: `make demo` and `make test`. They share a virtual
-# environment, .venv, which is made the first time; `make test-parity` has one of
-# its own, .venv-parity, with PyTorch (2 GB), `make test-tpu-aot` another,
-# .venv-aot, with libtpu (2 GB); `make test-browser` needs Chromium.
-PYTHON ?= python3.11
+# environment, .venv, which is made the first time. Other tiers that need more have
+# environments of their own: `make test-parity` PyTorch (2 GB), `make test-tpu-aot`
+# libtpu (2 GB), `make test-flax-providers` the last Flax classes of diffusers;
+# `make test-browser` needs Chromium.
+#
+# PYTHON=... chooses the interpreter; by default it is the newest supported one that
+# runs (pyenv has names of interpreters that do not).
+SUPPORTED = import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+ifndef PYTHON
+PYTHON := $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,\
+  $(shell $(name) -c "$(SUPPORTED)" 2>/dev/null && echo $(name))) false)
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
@@ -10,9 +18,9 @@ AOT := .venv-aot
 BROWSER := .browser
 DEMO := out/demo
 
-.PHONY: demo test test-parity test-tpu-aot test-browser screenshot lint format clean
+.PHONY: interpreter demo test test-parity test-tpu-aot test-browser screenshot lint format clean
 
-$(VENV)/.installed: requirements.txt requirements-core.txt
+$(VENV)/.installed: requirements.txt requirements-core.txt | interpreter
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
@@ -21,13 +29,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 
-$(PARITY)/.installed: requirements-parity.txt requirements-core.txt
+$(PARITY)/.installed: requirements-parity.txt requirements-core.txt | interpreter
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
 	$(PARITY)/bin/pip install --quiet --no-deps torch-fidelity==0.3.0
 	touch $@
 
-$(AOT)/.installed: requirements-aot.txt requirements-core.txt
+$(AOT)/.installed: requirements-aot.txt requirements-core.txt | interpreter
 	$(PYTHON) -m venv $(AOT)
 	$(AOT)/bin/pip install --quiet -r requirements-aot.txt
 	touch $@
@@ -37,6 +45,10 @@ $(BROWSER)/.installed: $(VENV)/.installed-dev requirements-browser.txt \
 	$(BIN)/pip install --quiet -r requirements-browser.txt
 	$(BIN)/python tests/browser/install.py $(BROWSER)
 	touch $@
+
+interpreter:
+	@$(PYTHON) -c "$(SUPPORTED)" 2>/dev/null || { echo "PYTHON=$(PYTHON): Python 3.11," \
+	  "3.12 or 3.13 is needed; name one with PYTHON=/path/to/python" >&2; exit 2; }
 
 demo: $(VENV)/.installed  ## text -> views -> GLB and its page, nano weights
 	$(BIN)/python launch.py sample --config=configs/nano.py --reconstruct \
@@ -61,7 +73,7 @@ screenshot: demo $(BROWSER)/.installed  ## docs/figures/page.png
 lint: $(VENV)/.installed-dev  ## style, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/codespell
 
 format: $(VENV)/.installed-dev
