@@ -215,7 +215,8 @@ def get_config() -> ml_collections.ConfigDict:
   # How the 2D score is computed.
   config.image_model = ml_collections.ConfigDict(
     dict(
-      # 'mvjax', or 'diffusers': the Flax classes of diffusers 0.39.
+      # 'mvjax', or 'diffusers': the Flax classes of diffusers 0.39, which
+      # requirements-flax-providers.txt installs.
       provider="mvjax",
       # 'native' asks about the multi-view model's latents as they are,
       # 'bridge' on the 2D model's own, finer grid (`models.bridge`).

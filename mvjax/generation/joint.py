@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from mvjax import compilation, geometry, sampling, scores
 from mvjax.generation import request as requests
-from mvjax.models import bridge, loading
+from mvjax.models import bridge, diffusers_flax, loading
 from mvjax.parallel import mesh as meshes
 from mvjax.parallel import placement
 from mvjax.views import viewpoints
@@ -155,9 +155,6 @@ def _load(request: requests.Request, name: str, source: str) -> loading.Model:
     lora_scale=request.lora_scale,
   )
   if name == "image" and request.image_provider == "diffusers":
-    # Imported where it is asked for: current releases lack these classes.
-    from mvjax.models import diffusers_flax
-
     return diffusers_flax.adopt(model)
   return model
 

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from mvjax import diffusion, geometry, scores
+from mvjax.models import diffusers_flax
 from mvjax.views import viewpoints
 from mvjax.weights import hub
 
@@ -205,6 +206,8 @@ def validate(request: Request) -> None:
   )
   scores.weights(request.score, lambdas)
   cameras(request)
+  if "image" in request.sources and request.image_provider == "diffusers":
+    diffusers_flax.check_installed()
   if not request.out:
     raise ValueError("out: no folder is given; pass --out=FOLDER")
   for name, folder in request.sources.items():

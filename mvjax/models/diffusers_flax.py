@@ -2,7 +2,7 @@
 
 An alternative to our networks, and an independent check of them. diffusers
 removed these classes in 0.40 and transformers in 5: the last releases that have
-them are in requirements.txt. They run behind the interface of
+them are in requirements-flax-providers.txt. They run behind the interface of
 `FlaxStableDiffusion`, on its parameters: files are read as for our networks
 and the trees are renamed inside the compiled function.
 
@@ -182,8 +182,8 @@ def _library(name: str) -> Any:
       return importlib.import_module(name)
   except ImportError as error:
     raise ValueError(
-      f"{_installed(package)} has no Flax Stable Diffusion: install "
-      "diffusers==0.39.0 with transformers==4.57.6, or use our own networks"
+      f"provider=diffusers: {_installed(package)} has no Flax classes; pip "
+      "install -r requirements-flax-providers.txt, or leave provider=mvjax"
     ) from error
 
 

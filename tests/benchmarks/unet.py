@@ -3,8 +3,9 @@
   .venv/bin/python tests/benchmarks/unet.py
   .venv/bin/python tests/benchmarks/unet.py --cases=mvjax,mvjax+conv-im2col
 
-A case is a provider, `mvjax`, `torch` or `flax` (diffusers' two), and for ours
-any options of `unet_variants`, joined by `+`. Every case is a process of its
+A case is a provider, `mvjax`, `torch` or `flax` (diffusers' two; the last needs
+requirements-flax-providers.txt), and for ours any options of `unet_variants`,
+joined by `+`. Every case is a process of its
 own with the same weights and inputs; they take turns, one forward each, while
 the others wait. SD 1.5 size in float32 holds 3.5 GB for a case, or 7 GB on
 two devices. Nothing else should run.

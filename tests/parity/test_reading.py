@@ -159,5 +159,5 @@ def test_bfloat16_is_as_good_as_theirs(pair, tmp_path):
 
 
 def test_releases_without_flax_are_named():
-  with pytest.raises(ValueError, match=r"diffusers [\d.]+ has no Flax"):
+  with pytest.raises(ValueError, match=r"diffusers [\d.]+ has no Flax classes"):
     diffusers_flax.load(torch_models.NANO)
