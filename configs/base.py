@@ -207,6 +207,12 @@ def get_config() -> ml_collections.ConfigDict:
       caption_dropout=0.1,
       # multiview: share of assets whose views cannot see each other.
       view_dropout=0.15,
+      # multiview: share of assets whose views have noise levels of their own;
+      # the views of the others share one.
+      own_times=0.0,
+      # multiview: share of assets of which some views, never all, are nearly
+      # clean.
+      clean_views=0.0,
       # multiview: share of steps on 2D batches (image_data), with neither
       # epipolar blocks nor cameras.
       image_batch_share=0.0,

@@ -59,6 +59,8 @@ def validate(
   for name in (
     "caption_dropout",
     "view_dropout",
+    "own_times",
+    "clean_views",
     "image_batch_share",
     "ema_decay",
   ):
@@ -85,6 +87,11 @@ def validate(
       f"train.profile_at={train.profile_at}: must leave "
       f"train.profile_steps={train.profile_steps} of "
       f"train.steps={train.steps} steps, or be 0",
+    ),
+    (
+      train.own_times + train.clean_views <= 1,
+      f"train.own_times={train.own_times} + train.clean_views="
+      f"{train.clean_views}: shares of the assets, at most 1 together",
     ),
     (
       train.min_snr >= 0,

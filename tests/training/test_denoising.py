@@ -12,19 +12,6 @@ from mvjax.models import stable_diffusion
 from mvjax.training.tasks import denoising
 
 
-def test_times_cover_the_schedule_evenly_in_a_batch():
-  times = np.asarray(denoising.draw_times(jax.random.key(1), 10, length=1000))
-  np.testing.assert_array_equal(times, np.floor(times))
-  np.testing.assert_array_equal(np.sort(times // 100), np.arange(10))
-
-
-def test_a_time_is_uniform():
-  keys = jax.random.split(jax.random.key(0), 4000)
-  draw = jax.vmap(lambda key: denoising.draw_times(key, 3, length=10)[1])
-  counts = np.bincount(np.asarray(draw(keys), int), minlength=10)
-  assert counts.min() > 320 and counts.max() < 480
-
-
 def test_dropped_captions_become_the_empty_text():
   ids, empty = jnp.ones((4000, 3), jnp.int32), jnp.zeros(3, jnp.int32)
   dropped = jax.random.bernoulli(jax.random.key(0), 0.1, (4000,))
@@ -50,7 +37,7 @@ def test_loss_and_gradient_are_finite_from_pure_noise_to_none(min_snr):
   last = schedule.num_train_timesteps - 1
   assert float(schedule.level(float(last)).alpha) == 0.0
   latents = jax.random.normal(jax.random.key(0), (2, 1, 2, 2, 3))
-  drawn = {"time": jnp.array([0.0, last]), "noise": latents[::-1]}
+  drawn = {"time": jnp.array([[0.0], [last]]), "noise": latents[::-1]}
 
   def loss(gain):
     network = types.SimpleNamespace(
@@ -68,3 +55,34 @@ def test_loss_and_gradient_are_finite_from_pure_noise_to_none(min_snr):
 
   value, gradient = jax.value_and_grad(loss)(0.5)
   assert np.isfinite([value, gradient]).all() and value > 0
+
+
+def test_every_view_is_noisy_by_its_own_time():
+  """A network that returns its input, without noise and in pure noise."""
+  schedule = diffusion.NoiseSchedule(
+    prediction_type="v_prediction", rescale_betas_zero_snr=True
+  )
+  last = schedule.num_train_timesteps - 1.0
+  seen = {}
+
+  def apply(variables, x, t, *others):
+    del variables, others
+    seen.update(x=x, t=t)
+    return x
+
+  clean = jax.random.normal(jax.random.key(0), (2, 2, 2, 2, 3))
+  noise = jax.random.normal(jax.random.key(1), clean.shape)
+  time = jnp.array([[0.0, last], [last, last]])
+  denoising.denoising_loss(
+    Model(schedule, types.SimpleNamespace(apply=apply)),
+    {"unet": {}},
+    latents=clean,
+    text=jnp.zeros((2, 1, 1)),
+    cameras=None,
+    drawn={"time": time, "noise": noise},
+  )
+  np.testing.assert_array_equal(seen["t"], [0.0, last, last, last])
+  np.testing.assert_array_equal(
+    seen["x"][1:], noise.reshape(4, *noise.shape[2:])[1:]
+  )
+  np.testing.assert_allclose(seen["x"][0], clean[0, 0], atol=0.15)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from mvjax import diffusion, geometry, sampling, scores, tokenizer
 from mvjax.models import stable_diffusion
+from mvjax.training.tasks import noise_levels
 
 # The camera of the samples.
 _ELEVATION, _DISTANCE, _FIELD_OF_VIEW = np.deg2rad(20.0), 3.0, np.deg2rad(40.0)
@@ -33,8 +34,8 @@ def draw(
     caption_dropout: share of captions that become the empty text.
 
   Returns:
-    Standard normal `posterior` and `noise` [b v i j c], `time` [b] and
-    `captionless` [b] bool.
+    Standard normal `posterior` and `noise` [b v i j c], `time` [b v], shared by
+    the views of an asset, and `captionless` [b] bool.
   """
   if "posterior" in batch:
     *sizes, channels = batch["posterior"].shape
@@ -43,14 +44,15 @@ def draw(
     b, v, height, width, _ = batch["image"].shape
     factor = 2 ** (len(model.vae.block_out_channels) - 1)
     shape = b, v, height // factor, width // factor, model.vae.latent_channels
+  times = noise_levels.draw_times(
+    keys["time"], shape[0], length=model.schedule.num_train_timesteps
+  )
   return {
     "posterior": jax.random.normal(keys["posterior"], shape),
     "captionless": jax.random.bernoulli(
       keys["caption"], caption_dropout, shape[:1]
     ),
-    "time": draw_times(
-      keys["time"], shape[0], length=model.schedule.num_train_timesteps
-    ),
+    "time": jnp.repeat(times[:, None], shape[1], axis=1),
     "noise": jax.random.normal(keys["noise"], shape),
   }
 
@@ -95,19 +97,6 @@ def drop_captions(
   return jnp.where(dropped, empty[None], texts)
 
 
-def draw_times(
-  key: Key[Array, ""], count: int, *, length: int
-) -> Float[Array, "b"]:
-  """Whole times, each uniform on 0 .. length - 1, spread over the batch.
-
-  One uniform number shifted by i / count for row i: every row is uniform, and
-  together they cover the schedule evenly.
-  """
-  start = jax.random.uniform(key)
-  places = (start + jnp.arange(count) / count) % 1.0
-  return jnp.floor(places * length)
-
-
 def denoising_loss(
   model: stable_diffusion.FlaxStableDiffusion,
   params: Any,
@@ -120,7 +109,7 @@ def denoising_loss(
 ) -> Float[Array, ""]:
   """Mean squared error of the network's own target (eq. 1 of the paper).
 
-  All views of an asset share one time; the loss is the mean over views.
+  The loss is the mean over assets and views.
 
   Args:
     model: gives the network and the schedule.
@@ -141,7 +130,7 @@ def denoising_loss(
   output = model.unet.apply(
     {"params": params["unet"]},
     noisy.reshape(b * v, *noisy.shape[2:]),
-    jnp.repeat(t, v),
+    t.reshape(-1),
     jnp.repeat(text, v, axis=0),
     cameras,
   )
@@ -150,7 +139,7 @@ def denoising_loss(
     weight = diffusion.min_snr_weight(
       level, min_snr, prediction_type=schedule.prediction_type
     )
-    error = error * weight[:, None, None, None, None]
+    error = error * weight[..., None, None, None]
   return error.mean()
 
 

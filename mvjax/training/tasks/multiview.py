@@ -2,7 +2,8 @@
 
 The text encoder stays as the 2D model trained it. In a share of the assets
 every view is cut off from the others, and a share of the steps may be plain
-2D batches: both keep the single-view score a trained one.
+2D batches: both keep the single-view score a trained one. In other shares the
+views differ in their noise levels (`noise_levels`), so that it pays to look.
 """
 
 import functools
@@ -14,7 +15,7 @@ from mvjax import tokenizer
 from mvjax.models import epipolar_mv
 from mvjax.nn import camera_features
 from mvjax.training import components, state
-from mvjax.training.tasks import denoising, task
+from mvjax.training.tasks import denoising, noise_levels, task
 
 
 def make(
@@ -37,7 +38,7 @@ def make(
 
   def draw(key, batch):
     keys = state.streams(
-      key, "posterior", "caption", "time", "noise", "offsets", "cut"
+      key, "posterior", "caption", "time", "noise", "offsets", "cut", "levels"
     )
     drawn = denoising.draw(
       model,
@@ -55,8 +56,18 @@ def make(
         strict=True,
       )
     }
-    cut = jax.random.bernoulli(keys["cut"], config.train.view_dropout, (b,))
-    return drawn | {"offsets": offsets, "cut": cut}
+    return drawn | {
+      "offsets": offsets,
+      "cut": jax.random.bernoulli(keys["cut"], config.train.view_dropout, (b,)),
+      "time": noise_levels.of_views(
+        keys["levels"],
+        drawn["time"][:, 0],
+        views=v,
+        length=model.schedule.num_train_timesteps,
+        own_times=config.train.own_times,
+        clean_views=config.train.clean_views,
+      ),
+    }
 
   def loss(params, batch, drawn, frozen, *, sees_cameras):
     params = {**frozen, **params}
