@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from mvjax import diffusion, geometry, tokenizer
+from mvjax import atomic, diffusion, geometry, tokenizer
 from mvjax.models import configs, epipolar_mv, stable_diffusion
 from mvjax.nn import text_encoder, unet, vae
 from mvjax.weights import checkpoint, write
@@ -204,13 +204,16 @@ def write_model(
     folders.write_component(
       home, name, config=config, params=weights, dtype=dtype
     )
-  tokens.save(home / "tokenizer")
-  (home / "scheduler").mkdir(exist_ok=True)
-  for path, content in {
-    home / "scheduler/scheduler_config.json": model.schedule.to_config(),
-    home / "model_index.json": write.model_index(contents["unet"][0]),
-  }.items():
-    write.write_json(path, content)
+  # In place of links too, through which another model would be changed.
+  with atomic.replaced(home / "tokenizer") as new:
+    tokens.save(new)
+  with atomic.replaced(home / "scheduler") as new:
+    new.mkdir()
+    folders.write_json(
+      new / "scheduler_config.json", model.schedule.to_config()
+    )
+  index = write.model_index(contents["unet"][0])
+  folders.write_json(home / "model_index.json", index)
 
 
 def _check_schedule(config: ml_collections.ConfigDict) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from mvjax import atomic
 from mvjax.models import conversion
 from mvjax.parallel import mesh as meshes
 from mvjax.training import (
@@ -100,7 +101,7 @@ def publish(
     batches=_first(stream),
   )
   text = json.dumps(description, indent=1, sort_keys=True) + "\n"
-  (out / record.FILE).write_text(text)
+  atomic.write_text(out / record.FILE, text)
   return out
 
 

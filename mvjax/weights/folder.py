@@ -51,6 +51,27 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return content
 
 
+def write_config(
+  home: pathlib.Path, name: str, config: Mapping[str, Any]
+) -> None:
+  """Writes the config.json of a component into its folder.
+
+  PyTorch's libraries load networks in float32, whatever their files hold; but
+  transformers 5 takes a text encoder's type from the file if the config does
+  not name one, and in half precision it would then fit no other network.
+  """
+  if name.startswith("text_encoder"):
+    config = {k: v for k, v in config.items() if k != "torch_dtype"}
+    config["dtype"] = "float32"
+  write_json(home / "config.json", config)
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """One object, readable, with keys in order."""
+  text = json.dumps(dict(content), indent=2, sort_keys=True)
+  path.write_text(text + "\n", encoding="utf-8")
+
+
 def read_component(
   folder: str | os.PathLike[str], name: str
 ) -> component.Component:
@@ -103,8 +124,7 @@ def write_component(
   values = names.to_torch(names.cast(params, dtype))
   with atomic.replaced(pathlib.Path(folder) / name) as home:
     home.mkdir()
-    text = json.dumps(dict(config), indent=2, sort_keys=True)
-    (home / "config.json").write_text(text + "\n")
+    write_config(home, name, config)
     # torch's loaders refuse a file without this entry.
     safetensors.numpy.save_file(
       values, home / file_name(name), metadata={"format": "pt"}

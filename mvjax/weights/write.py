@@ -6,7 +6,6 @@ The target appears when it is complete, so that a failure leaves nothing.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import shutil
@@ -144,18 +143,12 @@ def model_index(unet: Mapping[str, Any]) -> dict[str, Any]:
   return dict(_MODEL_INDEX)
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-  """One object, readable, with keys in order."""
-  text = json.dumps(dict(content), indent=2, sort_keys=True)
-  path.write_text(text + "\n", encoding="utf-8")
-
-
 def _write_folder(
   opened: checkpoint.Checkpoint, home: pathlib.Path, *, orbax: bool
 ) -> None:
   for name, part in opened.components.items():
     (home / name).mkdir(parents=True)
-    write_json(home / name / "config.json", part.config)
+    folder.write_config(home / name, name, part.config)
     if orbax:
       orbax_params.write_params(home / name / orbax_params.FOLDER, part.tensors)
     else:
@@ -164,8 +157,10 @@ def _write_folder(
       )
   opened.tokenizer.save(home / "tokenizer")
   (home / "scheduler").mkdir()
-  write_json(home / "scheduler" / "scheduler_config.json", opened.scheduler)
-  write_json(
+  folder.write_json(
+    home / "scheduler" / "scheduler_config.json", opened.scheduler
+  )
+  folder.write_json(
     home / "model_index.json", model_index(opened.components["unet"].config)
   )
 

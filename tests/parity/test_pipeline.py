@@ -25,10 +25,11 @@ def latents(ours):
   return torch_models.draw(1, *ours.latent_shape(1))
 
 
-def test_same_image_from_the_same_latents(ours, latents):
+@pytest.mark.parametrize("settings", [{}, {"dtype": torch.float32}])
+def test_same_image_from_the_same_latents(ours, latents, settings):
   """At most one of 256 levels apart, which rounding decides."""
   pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-    torch_models.NANO, dtype=torch.float32
+    torch_models.NANO, **settings
   )
   pipeline.set_progress_bar_config(disable=True)
   (theirs,) = pipeline(

@@ -1,5 +1,7 @@
 """Models that we wrote, loaded by diffusers and transformers."""
 
+import pathlib
+
 import diffusers
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,7 @@ PARTS = ("unet", "vae", "text_encoder")
 
 
 def load_theirs(home):
-  return diffusers.StableDiffusionPipeline.from_pretrained(
-    home, dtype=torch.float32
-  )
+  return diffusers.StableDiffusionPipeline.from_pretrained(home)
 
 
 def compiled(module, params, *inputs, **settings):
@@ -87,6 +87,16 @@ def test_their_reader_of_single_files_takes_ours(tmp_path):
   )
   for part in PARTS:
     assert_equal_states(getattr(again, part), getattr(theirs, part))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_runs_in_one_type_by_default(model_folders, name):
+  """The folder's writer, and the converter, which has other code."""
+  home = pathlib.Path(model_folders["image"])
+  opened = checkpoint.open_checkpoint(home)
+  half = write.write(opened, home.parent / name, dtype=jnp.dtype(name))
+  theirs = load_theirs(half)
+  assert {getattr(theirs, part).dtype for part in PARTS} == {torch.float32}
 
 
 def assert_equal_states(got, want):

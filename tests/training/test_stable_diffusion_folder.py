@@ -6,6 +6,7 @@ config and with a scheduler of another class.
 """
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -140,3 +141,29 @@ def test_the_wrong_generation_is_refused(folders, tmp_path):
   made = config(folders / "sd21", use_linear_projection=False)
   with pytest.raises(ValueError, match="use_linear_projection=True, not False"):
     make_task(made, tmp_path)
+
+
+def test_links_of_a_folder_are_replaced_by_files(tmp_path):
+  """What they point to belongs to another model."""
+  tiny_models.write(tmp_path / "one", seed=1)
+  linked = ("vae", "tokenizer", "scheduler")
+  for name in linked:
+    (tmp_path / "other").mkdir(exist_ok=True)
+    (tmp_path / "other" / name).symlink_to(tmp_path / "one" / name)
+  before = {
+    path: path.read_bytes()
+    for path in (tmp_path / "one").rglob("*")
+    if path.is_file()
+  }
+  tiny_models.write(
+    tmp_path / "other", seed=2, pad_token="!", prediction="v_prediction"
+  )
+  assert all(path.read_bytes() == was for path, was in before.items())
+  assert not any(path.is_symlink() for path in (tmp_path / "other").rglob("*"))
+
+
+def test_shipped_models_have_no_links():
+  shipped = pathlib.Path(__file__).parents[2] / "checkpoints"
+  paths = list(shipped.rglob("*"))
+  assert len(paths) > 20
+  assert not any(path.is_symlink() for path in paths)

@@ -111,3 +111,15 @@ def test_other_weights_are_refused(tmp_path):
   _write(tmp_path, params={"conv_in": PARAMS["conv_in"]})
   with pytest.raises(ValueError, match=r"unet .*1 missing \(norm1.weight\)"):
     _read(tmp_path)
+
+
+def test_text_encoders_name_the_type_that_all_networks_are_run_in(tmp_path):
+  """Else PyTorch's pipeline would have them in half precision alone."""
+  config = CONFIG | {"torch_dtype": "float16"}
+  for name in ("text_encoder", "unet"):
+    folder.write_component(
+      tmp_path, name, config=config, params=PARAMS, dtype=np.float16
+    )
+  written = folder.read_config(tmp_path, "text_encoder")
+  assert written == CONFIG | {"dtype": "float32"}
+  assert folder.read_config(tmp_path, "unet") == config
