@@ -1,61 +1,35 @@
 """The only executable: data, train, sample, reconstruct, evaluate and more.
 
-It parses flags and calls one function. `python launch.py COMMAND --help`
-lists a command's flags. Commands that take `--config=FILE.py:VARIANT` also
-take `--config.section.field=value` for every field of that file.
+`python launch.py COMMAND --help` lists a command's flags. Python 2 reads this
+file too, so that any interpreter can say which one is needed.
 """
 
-import argparse
 import sys
 
-from mvjax.commands import (
-  data,
-  evaluate,
-  figure,
-  flags,
-  models,
-  plan,
-  reconstruct,
-  sample,
-  train,
-  view,
-)
+OLDEST, NEWEST = (3, 11), (3, 13)
 
 
-def main() -> int:
-  """Runs the command in sys.argv; wrong input is one line and exit code 2."""
-  options, rest = make_parser().parse_known_args()
-  values = vars(options)
-  command, config_flag = values.pop("command"), values.pop("config_flag")
-  try:
-    if config_flag:
-      values[config_flag] = flags.parse_config(rest, config_flag)
-    elif rest:
-      raise ValueError(f"unexpected argument {rest[0]!r}; see --help")
-    command(**values)
-  except (ValueError, FileNotFoundError) as error:
-    print(f"error: {error}", file=sys.stderr)
+def main():
+  """Runs the command in sys.argv; returns the exit code."""
+  if not OLDEST <= tuple(sys.version_info[:2]) <= NEWEST:
+    this, oldest, newest = map(_dotted, (sys.version_info, OLDEST, NEWEST))
+    sys.stderr.write(
+      "error: this is Python "
+      + this
+      + ", mvjax needs "
+      + oldest
+      + " to "
+      + newest
+      + "; run `make`, or name another interpreter\n"
+    )
     return 2
-  return 0
+  from mvjax.commands import command_line
+
+  return command_line.main()
 
 
-def make_parser() -> argparse.ArgumentParser:
-  """All commands and their flags."""
-  parser = argparse.ArgumentParser(
-    prog="launch.py", description=__doc__.splitlines()[0], allow_abbrev=False
-  )
-  commands = parser.add_subparsers(required=True, metavar="COMMAND")
-  data.add(commands)
-  train.add(commands)
-  plan.add(commands)
-  models.add_export(commands)
-  models.add_convert(commands)
-  sample.add(commands)
-  reconstruct.add(commands)
-  evaluate.add(commands)
-  figure.add(commands)
-  view.add(commands)
-  return parser
+def _dotted(version):
+  return ".".join(map(str, version[:2]))
 
 
 if __name__ == "__main__":

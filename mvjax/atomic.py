@@ -5,8 +5,8 @@ holds something, so two folders are exchanged, which Linux and macOS do in one
 step: there is a whole folder at any moment, whatever ends the process.
 
 A file system that cannot (NFS, Lustre) needs two renames. For the moment
-between them the old folder is `.NAME.mvjax-old`; a process killed there leaves it
-whole under that name, and the next one that writes there puts it back first.
+between them the old folder is `.NAME.mvjax-old`; a process killed there leaves
+it whole under that name, and the next that writes there puts it back first.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
-"""What programs are compiled for, their cache, and how long it takes."""
+"""What programs are compiled for, and how long compiling takes."""
 
 import contextlib
-import os
-import pathlib
 import time
 from collections.abc import Iterator
 
@@ -10,31 +8,6 @@ import jax
 
 # Tracing, lowering, and compiling or reading a compiled program.
 _COMPILE_EVENTS = "/jax/core/compile/"
-_THRESHOLD = "jax_persistent_cache_min_compile_time_secs"
-
-
-def enable_cache() -> pathlib.Path:
-  """Keeps compiled programs on disk for later processes; returns the folder.
-
-  JAX_COMPILATION_CACHE_DIR chooses the folder; otherwise it is `mvjax/jax` in
-  the user's cache directory (XDG_CACHE_HOME, or ~/.cache). Programs that
-  compile in less than JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, or 0.3, are
-  not kept.
-  """
-  folder = jax.config.values["jax_compilation_cache_dir"]
-  if folder is None:
-    folder = str(cache_folder() / "jax")
-    jax.config.update("jax_compilation_cache_dir", folder)
-  if _THRESHOLD.upper() not in os.environ:
-    # Of smaller ones there are too many to keep for good.
-    jax.config.update(_THRESHOLD, 0.3)
-  return pathlib.Path(folder)
-
-
-def cache_folder() -> pathlib.Path:
-  """The user's folder for what can be made again."""
-  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(home) / "mvjax"
 
 
 def platform() -> str:

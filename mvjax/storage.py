@@ -4,12 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-import fsspec
 from etils import epath
-
-# TensorStore and other hosts write to folders whose listing gcsfs, through
-# which epath reads, would otherwise remember.
-fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 
 # pathlib makes one slash of two.
 _ADDRESS = re.compile(r"[a-z0-9]+:/")

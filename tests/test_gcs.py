@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,8 @@ def served():
   with fake_gcs.serve() as server, pytest.MonkeyPatch.context() as patch:
     for name, value in server.environment.items():
       patch.setenv(name, value)
+    # As `commands.environment` does.
+    patch.setitem(fsspec.config.conf, "gcs", {"use_listings_cache": False})
     yield server
 
 

@@ -1,12 +1,17 @@
 """The command line: help everywhere, one line for every mistake."""
 
+import ast
+import pathlib
 import sys
+import tomllib
 
 import pytest
 
+import launch
 from mvjax import compilation
 from mvjax.commands import flags
 
+ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = (
   ["data", "fetch"],
   ["data", "render"],
@@ -145,3 +150,30 @@ def test_models_that_cannot_be_written_are_one_line(
   assert line.startswith("error: ") and line.count("\n") == 1
   assert words in line
   assert not list(tmp_path.iterdir())
+
+
+def test_other_pythons_are_told_which_one_is_needed(monkeypatch, capsys):
+  for version in ((2, 7, 18), (3, 10, 13), (3, 99, 0)):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert launch.main() == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: this is Python {version[0]}.{version[1]},")
+    assert "needs 3.11 to 3.13" in line and line.count("\n") == 1
+
+
+def test_old_pythons_can_read_the_executable():
+  """The oldest grammar that this Python knows, and what 2.7 lacks."""
+  text = (ROOT / "launch.py").read_text()
+  tree = ast.parse(text, feature_version=(3, 7))
+  for node in ast.walk(tree):
+    assert not isinstance(node, ast.JoinedStr | ast.AnnAssign | ast.NamedExpr)
+    assert not getattr(node, "annotation", None)
+    assert not getattr(node, "returns", None)
+  assert text.isascii()
+
+
+def test_the_interpreters_are_those_of_the_package():
+  project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+  (_, oldest), (major, after) = launch.OLDEST, launch.NEWEST
+  wanted = f">={launch.OLDEST[0]}.{oldest},<{major}.{after + 1}"
+  assert project["requires-python"] == wanted

@@ -148,10 +148,8 @@ def encode_data(
 ) -> None:
   """Encodes renders and captions once, for trainings with frozen encoders."""
   from data_pipeline import shards
-  from mvjax import compilation
   from mvjax.training import precompute
 
-  compilation.enable_cache()
   for folder in precompute.encode_data_set(
     renders,
     model,

@@ -106,11 +106,9 @@ def _add_sets(parser) -> None:
 
 def evaluate_table(table: config_dict.ConfigDict, out: str) -> None:
   """Methods side by side: draws what is missing, scores, writes the table."""
-  from mvjax import compilation
   from mvjax.pages import site
   from mvjax.table import run
 
-  compilation.enable_cache()
   run.evaluate(table, out)
   folder = pathlib.Path(out)
   print((folder / "table.md").read_text(encoding="utf-8"))
@@ -125,10 +123,8 @@ def evaluate_retrieval(
   out: str | None,
 ) -> None:
   """Do sampled views find their name and material? Prints R@1 and R@5."""
-  from mvjax import compilation
   from mvjax.evaluation import retrieval
 
-  compilation.enable_cache()
   report = retrieval.evaluate(
     samples, dataset, features=features, num_names=num_names, out=out
   )
@@ -168,10 +164,8 @@ def evaluate_images(
   **settings,
 ) -> None:
   """Quality of single views: distances to a reference, text scores."""
-  from mvjax import compilation
   from mvjax.evaluation import image_report
 
-  compilation.enable_cache()
   content = image_report.evaluate(
     _open_sets(samples),
     image_report.Settings(packaged=networks, conventions=resize, **settings),
@@ -184,10 +178,8 @@ def evaluate_consistency(
   samples: list[str], out: str, folds: int, lpips: bool, **settings
 ) -> None:
   """Do views show one object: MVC by refit, TSED, warps, with a floor."""
-  from mvjax import compilation
   from mvjax.evaluation import consistency_report, refit
 
-  compilation.enable_cache()
   content = consistency_report.evaluate(
     _open_sets(samples),
     consistency_report.Settings(**settings),

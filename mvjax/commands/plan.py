@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from mvjax.commands import flags
+from mvjax.commands import environment, flags
 
 
 def add(commands) -> None:
@@ -43,9 +43,7 @@ def plan_run(
   json: bool,
 ) -> None:
   """Prints memory, work and limits of a run on TPUs that are not here."""
-  from mvjax.planning import chips
-
-  chips.prepare()
+  environment.plan_without_tpus()
   from json import dumps
 
   from mvjax.planning import plan, report

@@ -44,10 +44,8 @@ def reconstruct_views(
   search_cameras: bool | None,
 ) -> None:
   """Makes a textured mesh (GLB, PLY) of every sample's views."""
-  from mvjax import compilation
   from mvjax.reconstruction import field, mesh, run
 
-  compilation.enable_cache()
   settings = run.Settings(
     fit=field.Settings(grid=grid, steps=steps),
     surface=mesh.Settings(max_faces=faces),

@@ -64,14 +64,12 @@ def sample_views(
   config: config_dict.ConfigDict, reconstruct: bool, **options
 ) -> None:
   """Draws views of one object for every prompt and seed."""
-  from mvjax import compilation
   from mvjax.generation import request, run
   from mvjax.pages import site
   from mvjax.parallel import processes
   from mvjax.reconstruction import run as reconstruction
 
   processes.start(config.processes)
-  compilation.enable_cache()
   image_model = {f"image_{k}": v for k, v in config.image_model.items()}
   defaults = {**config.sample, **image_model}
   wanted = request.make_request(defaults, options)

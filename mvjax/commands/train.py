@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from mvjax.commands import flags
+from mvjax.commands import environment, flags
 
 
 def add(commands) -> None:
@@ -13,6 +13,7 @@ def add(commands) -> None:
 
 def train_model(config: config_dict.ConfigDict, workdir: str) -> None:
   """Trains a model, or goes on where the run in --workdir stopped."""
+  environment.divide_cpu(config.train.cpu_devices)
   from mvjax.training import loop
 
   loop.train(config, workdir)

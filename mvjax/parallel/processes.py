@@ -52,7 +52,7 @@ def start(section: ml_collections.ConfigDict) -> None:
   Raises:
     ValueError: the section is wrong, or it says that this process is alone
       and the environment says that it is not, or leaves their number to an
-      environment that does not say it.
+      environment that does not say it; or jax's preemption service is on.
   """
   if found := problems(section):
     raise ValueError("; ".join(found))
@@ -61,6 +61,13 @@ def start(section: ml_collections.ConfigDict) -> None:
   if section.count == 1:
     _check_alone()
     return
+  if jax.config.values["jax_enable_preemption_service"]:
+    # Orbax asks it about old steps, from its own threads, which makes
+    # processes end at different steps; `training.stopping` does without it.
+    raise ValueError(
+      "JAX_ENABLE_PREEMPTION_SERVICE: several processes need it to be false, "
+      "set before jax is imported; launch.py does so"
+    )
   limit = section.timeout_seconds
   who = "all" if section.count == 0 else f"all {section.count}"
   where = section.coordinator or "the coordinator that the environment names"
@@ -78,9 +85,6 @@ def start(section: ml_collections.ConfigDict) -> None:
     num_processes=section.count,
     process_id=section.index,
   )
-  # Orbax asks this service about old steps, from its own threads, which makes
-  # processes end at different steps; `training.stopping` does without it.
-  jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(
       **(explicit if section.count else {}),

@@ -2,11 +2,8 @@
 
 import dataclasses
 import importlib.util
-import os
 from collections.abc import Mapping
 from typing import Any
-
-import jax
 
 from mvjax.parallel import peaks
 
@@ -62,20 +59,6 @@ CHIPS: Mapping[str, Chip] = {
     shapes=("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
   ),
 }
-
-
-def prepare() -> None:
-  """Settings under which libtpu compiles on a machine without TPUs.
-
-  Call it before anything touches a device.
-  """
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-  # Several planners at a time: none of them touches a TPU.
-  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
-  # Its INFO and WARNING lines are about the TPU that is not there.
-  os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
-  os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
-  jax.config.update("jax_platforms", "cpu")
 
 
 def devices(topology: str) -> tuple[Chip, list[Any]]:

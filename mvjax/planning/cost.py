@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from mvjax import atomic, compilation
+from mvjax import atomic, user_cache
 from mvjax.parallel import flops
 from mvjax.planning import chips, hlo
 
@@ -161,7 +161,7 @@ def _loops(fun: Any, inputs: tuple[Any, ...]) -> float:
 
 def _file(text: str, compiler: str) -> pathlib.Path:
   """Where the figures of a program are kept."""
-  folder = compilation.cache_folder() / "plans"
+  folder = user_cache.folder() / "plans"
   digest = hashlib.sha256(f"{_VERSION} {compiler} {text}".encode())
   return folder / f"{digest.hexdigest()[:32]}.json"
 

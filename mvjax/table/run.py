@@ -16,7 +16,7 @@ import jax
 import ml_collections
 
 import mvjax
-from mvjax import atomic, compilation
+from mvjax import atomic
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
@@ -121,7 +121,6 @@ def draw_missing(
 
 
 def _draw(config: str, request: requests.Request) -> None:
-  compilation.enable_cache()
   sampling.generate(ml_collections.ConfigDict(json.loads(config)), request)
 
 

@@ -10,7 +10,6 @@ came to that or not.
 
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +17,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from mvjax import compilation
 from mvjax.parallel import mesh as meshes
 from mvjax.parallel import processes
 from mvjax.training import (
@@ -61,15 +59,8 @@ def train(
   validation.validate(config)
   workdir = record.local_folder(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  if config.train.cpu_devices:
-    jax.config.update("jax_num_cpu_devices", config.train.cpu_devices)
-    # One thread each: convolution gradients on several are slower than on one.
-    os.environ["XLA_FLAGS"] = (
-      os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
-    )
   processes.start(config.processes)
   _check_config_alike(config)
-  compilation.enable_cache()
   validation.check_cpu_devices(config, jax.local_device_count())
   mesh = meshes.make(config.mesh)
   validation.check_devices(config, mesh)

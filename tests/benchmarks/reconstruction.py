@@ -23,7 +23,7 @@ import numpy as np
 
 from data_pipeline import decoding, loader
 from data_pipeline import views as view_groups
-from mvjax import atomic, compilation, geometry, pixel_metrics
+from mvjax import atomic, geometry, pixel_metrics
 from mvjax.evaluation import bootstrap, store
 from mvjax.reconstruction import assets, field, run
 from mvjax.views import asset_views
@@ -58,7 +58,6 @@ def main() -> None:
   parser.add_argument("--out", default="out/reconstruction_table")
   parser.add_argument("--assets", help="folder for a GLB of every object")
   options = parser.parse_args()
-  compilation.enable_cache()
   settings = run.Settings(
     fit=field.Settings(
       grid=options.grid, steps=options.steps, seed=options.seed

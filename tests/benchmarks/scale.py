@@ -14,9 +14,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from configs import epipolar_sd21
 from mvjax import atomic
-from mvjax.planning import chips, plan, report
+from mvjax.commands import environment
+from mvjax.planning import plan, report
 
 # The presets of configs/presets.py on their topologies.
 PODS = {
@@ -52,7 +55,8 @@ def main() -> None:
   parser.add_argument("--out", type=pathlib.Path, required=True)
   parser.add_argument("--whole", action="store_true")
   options = parser.parse_args()
-  chips.prepare()
+  environment.plan_without_tpus()
+  jax.config.update("jax_platforms", "cpu")
   rows = {"programs": programs, "chips": counts, "views": views}[options.table]
   for row in rows(options):
     print("| " + " | ".join(row) + " |", flush=True)

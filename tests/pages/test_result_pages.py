@@ -9,7 +9,6 @@ import pytest
 import reading
 from ml_collections import config_dict
 
-from mvjax import compilation
 from mvjax.commands import evaluate, view
 from mvjax.pages import results, shared, site
 from mvjax.table import run
@@ -235,7 +234,6 @@ def test_a_table_keeps_its_page(tmp_path, write, monkeypatch, capsys):
 
   table = config_dict.ConfigDict()
   monkeypatch.setattr(run, "evaluate", make)
-  monkeypatch.setattr(compilation, "enable_cache", lambda: None)
   evaluate.evaluate_table(table, str(out))
   for _ in range(2):
     said = capsys.readouterr().out

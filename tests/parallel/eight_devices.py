@@ -12,7 +12,6 @@ import warnings
 import jax
 import numpy as np
 
-from mvjax import compilation
 from mvjax.generation import joint
 from mvjax.generation import request as requests
 from mvjax.parallel import mesh as meshes
@@ -31,7 +30,6 @@ SAMPLES = [(1, 4), (8, 4)]
 def main(out: pathlib.Path) -> None:
   """Runs all of it."""
   warnings.filterwarnings("ignore", message="text cut")
-  compilation.enable_cache()
   results = {}
   for sizes, parts in STEPS:
     for name, value in train_step(out, sizes, parts).items():

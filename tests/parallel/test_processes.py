@@ -14,6 +14,7 @@ from configs import base
 from mvjax.parallel import processes
 
 ROOT = pathlib.Path(__file__).parents[2]
+PREEMPTION = "jax_enable_preemption_service"
 
 
 def section(**fields):
@@ -82,8 +83,19 @@ def test_one_process_in_a_cluster_is_alone(monkeypatch, environment):
   processes.start(section())
 
 
-def test_a_start_that_fails_does_not_end_the_process_later(monkeypatch):
+@pytest.fixture
+def preemption():
+  """Switches jax's preemption service; restored afterwards."""
+  before = jax.config.values[PREEMPTION]
+  yield lambda value: jax.config.update(PREEMPTION, value)
+  jax.config.update(PREEMPTION, before)
+
+
+def test_a_start_that_fails_does_not_end_the_process_later(
+  monkeypatch, preemption
+):
   """The watchdog would, when its time has come."""
+  preemption(False)
   watchdog = mock.Mock()
   monkeypatch.setattr(threading, "Timer", mock.Mock(return_value=watchdog))
 
@@ -91,11 +103,16 @@ def test_a_start_that_fails_does_not_end_the_process_later(monkeypatch):
     raise RuntimeError("address in use")
 
   monkeypatch.setattr(jax.distributed, "initialize", fail)
-  monkeypatch.setattr(jax.config, "update", mock.Mock())
   with pytest.raises(RuntimeError, match="address in use"):
     processes.start(section(count=2, coordinator="localhost:1"))
   watchdog.start.assert_called_once_with()
   watchdog.cancel.assert_called_once_with()
+
+
+def test_the_preemption_service_must_be_off(preemption):
+  preemption(True)
+  with pytest.raises(ValueError, match="need it to be false"):
+    processes.start(section(count=2, coordinator="localhost:1"))
 
 
 def test_nobody_knows_how_many_there_are():
@@ -112,7 +129,7 @@ def test_nobody_knows_how_many_there_are():
   done = subprocess.run(
     [sys.executable, "-c", program],
     cwd=ROOT,
-    env=environment | {"JAX_PLATFORMS": "cpu"},
+    env=environment | {"JAX_PLATFORMS": "cpu", PREEMPTION.upper(): "false"},
     capture_output=True,
     text=True,
     check=False,

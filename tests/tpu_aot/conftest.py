@@ -3,10 +3,10 @@
 import jax
 import pytest
 
-from mvjax.planning import chips
+from mvjax.commands import environment
 from tests.tpu_aot import pods
 
-chips.prepare()
+environment.plan_without_tpus()
 # The compiler is what these tests are about; other tests do without most of it.
 jax.config.update("jax_disable_most_optimizations", False)
 jax.config.update("jax_compilation_cache_dir", None)

@@ -66,6 +66,7 @@ def main(workdir, count, index, port, event):
   """Trains with the event, and keeps the final parameters."""
   workdir = pathlib.Path(workdir)
   count, index = int(count), int(index)
+  jax.config.update("jax_enable_preemption_service", False)
   registry.make = toy.make
   put, step, save = (
     program.Run.put,
