@@ -176,8 +176,8 @@ def get_config() -> ml_collections.ConfigDict:
       log_every=50,
       # Steps between sample sheets; 0: none.
       sample_every=1000,
-      # Steps between validation losses, at fixed noise levels on
-      # data.validation_split; 0: none.
+      # Steps between validation losses, from step 0 on, at fixed noise levels
+      # on data.validation_split, see `training.tasks.ruler`; 0: none.
       validation_every=0,
       # Batches of a validation loss.
       validation_batches=4,
@@ -259,7 +259,7 @@ def _data() -> ml_collections.ConfigDict:
       # Folder of the data set.
       path="runs/data/renders/1.0.0",
       split="train",
-      # Where the validation loss is measured.
+      # Where the validation loss is measured: on orbits, if there are any.
       validation_split="held_out_objects",
       # Looks of the objects: simplified, full, retextured.
       looks=("full", "retextured"),

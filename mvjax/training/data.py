@@ -133,6 +133,9 @@ def loader_settings(
   other_split = choices.pop("validation_split")
   if validation:
     choices["split"] = other_split
+    if config.orthogonal:
+      # Views around the object, as they are sampled.
+      choices |= {"orthogonal": 1.0, "nearby": 0.0}
   return loader.LoaderSettings(
     **choices | {"looks": tuple(config.looks)},
     batch_size=batch_size,

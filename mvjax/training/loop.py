@@ -180,7 +180,7 @@ def _loop(
 
 def _due(every: int, step: int, *, last: bool) -> bool:
   """Whether something that happens every so many steps (0: never) is due."""
-  return bool(every) and step > 0 and (last or step % every == 0)
+  return bool(every) and (last or step % every == 0)
 
 
 def _check_config_alike(config: ml_collections.ConfigDict) -> None:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mvjax.parallel import flops, peaks, placement, processes, rules
 from mvjax.parallel import mesh as meshes
 from mvjax.training import checkpoint, data, metrics, optimizer, state
+from mvjax.training.tasks import ruler
 from mvjax.training.tasks import task as tasks
 
 
@@ -71,11 +72,7 @@ class Program:
       for kind, loss in self._losses.items()
     }
     self.validate = jax.jit(
-      state.make_validation(
-        self._losses["main"],
-        seed=config.seed,
-        num_times=config.schedule.num_train_timesteps,
-      ),
+      state.make_validation(self._losses["main"], seed=config.seed),
       out_shardings=everywhere,
     )
 
@@ -139,11 +136,18 @@ class Program:
 def _with_held(loss: state.Loss) -> state.Loss:
   """The loss with all parameters, of those that are trained."""
 
-  def value(trained: Any, batch: Any, drawn: Any, frozen: Any) -> state.Values:
-    params = optimizer.join_params(trained, frozen["held"])
-    return loss.value(params, batch, drawn, frozen["task"])
+  def joined(function: Any) -> Any:
+    def of_trained(trained: Any, batch: Any, drawn: Any, frozen: Any) -> Any:
+      params = optimizer.join_params(trained, frozen["held"])
+      return function(params, batch, drawn, frozen["task"])
 
-  return dataclasses.replace(loss, value=value)
+    return of_trained
+
+  return dataclasses.replace(
+    loss,
+    value=joined(loss.value),
+    ruler=loss.ruler and joined(loss.ruler),
+  )
 
 
 def _places(abstract: Any) -> Any:
@@ -228,10 +232,11 @@ class Run:
           train_state.ema, self.put(batch), self.frozen, index
         )
       found.append(jax.device_get(values))
-    return {
-      f"validation/{name}": float(np.mean([one[name] for one in found]))
-      for name in found[0]
+    means = {
+      name: float(np.mean([one[name] for one in found])) for name in found[0]
     }
+    means |= ruler.gains(means)
+    return {f"validation/{name}": value for name, value in means.items()}
 
   def draw(
     self, train_state: state.TrainState, example: Any

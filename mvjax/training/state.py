@@ -17,9 +17,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from mvjax.parallel import logical, rules
 
-# Times of the validation loss, as shares of the schedule.
-VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-
 Values = tuple[Any, Mapping[str, Any]]
 
 
@@ -33,10 +30,13 @@ class Loss:
     draw: (key, batch) to random arrays with one row per example.
     value: (params, batch, drawn, frozen) to the mean over the examples, and to
       metrics that are such means.
+    ruler: Likewise, to the losses that validation writes; None: the value, as
+      `loss`.
   """
 
   draw: Callable[[Any, Any], Any]
   value: Callable[[Any, Any, Any, Any], Values]
+  ruler: Callable[[Any, Any, Any, Any], Mapping[str, Any]] | None = None
 
   def __call__(self, params: Any, batch: Any, key: Any, frozen: Any) -> Values:
     """The loss of a batch under a key."""
@@ -166,34 +166,23 @@ def make_step(
 
 
 def make_validation(
-  loss: Loss, *, seed: int, num_times: int
-) -> Callable[[Any, Any, Any, Any], dict[str, Any]]:
+  loss: Loss, *, seed: int
+) -> Callable[[Any, Any, Any, Any], Mapping[str, Any]]:
   """A pure `(params, batch, frozen, index of the batch) -> losses`.
 
-  What is random is the same at every call with an index. A loss with times
-  (`time` among what it draws) is taken at fixed ones, so that it does not
-  swing with those drawn.
+  What is random is the same at every call with an index.
 
   Args:
     loss: Of a batch.
     seed: Of the run; the numbers are others than those of training steps.
-    num_times: Times are from 0 to this.
   """
-  times = [round(share * num_times) for share in VALIDATION_TIMES]
 
   def validate(params: Any, batch: Any, frozen: Any, index: Any):
     key = jax.random.fold_in(step_key(seed, index), 1)
     drawn = jax.tree.map(_by_examples, loss.draw(key, batch))
-
-    def at(time: Float[Array, ""]) -> Any:
-      fixed = {"time": jnp.full_like(drawn["time"], time)}
-      return loss.value(params, batch, drawn | fixed, frozen)[0]
-
-    if "time" not in drawn:
+    if loss.ruler is None:
       return {"loss": loss.value(params, batch, drawn, frozen)[0]}
-    losses = jax.lax.map(at, jnp.asarray(times, jnp.float32))
-    named = {f"loss_t{time}": losses[i] for i, time in enumerate(times)}
-    return named | {"loss": losses.mean()}
+    return loss.ruler(params, batch, drawn, frozen)
 
   return validate
 

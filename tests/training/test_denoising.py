@@ -43,7 +43,7 @@ def test_loss_and_gradient_are_finite_from_pure_noise_to_none(min_snr):
     network = types.SimpleNamespace(
       apply=lambda variables, x, *others: variables["params"] * x
     )
-    return denoising.denoising_loss(
+    errors = denoising.denoising_errors(
       Model(schedule, network),
       {"unet": gain},
       latents=latents,
@@ -52,6 +52,7 @@ def test_loss_and_gradient_are_finite_from_pure_noise_to_none(min_snr):
       drawn=drawn,
       min_snr=min_snr,
     )
+    return errors.mean()
 
   value, gradient = jax.value_and_grad(loss)(0.5)
   assert np.isfinite([value, gradient]).all() and value > 0
@@ -73,7 +74,7 @@ def test_every_view_is_noisy_by_its_own_time():
   clean = jax.random.normal(jax.random.key(0), (2, 2, 2, 2, 3))
   noise = jax.random.normal(jax.random.key(1), clean.shape)
   time = jnp.array([[0.0, last], [last, last]])
-  denoising.denoising_loss(
+  denoising.denoising_errors(
     Model(schedule, types.SimpleNamespace(apply=apply)),
     {"unet": {}},
     latents=clean,

@@ -96,12 +96,12 @@ def test_the_network_is_trained_on_the_same_arrays(home, tmp_path, monkeypatch):
   """Same batch, same key: only float16 is between them."""
   seen = []
 
-  def loss(model, params, *, latents, text, **others):
+  def errors(model, params, *, latents, text, **others):
     del model, params, others
     seen.append((latents, text))
     return jnp.zeros(())
 
-  monkeypatch.setattr(denoising, "denoising_loss", loss)
+  monkeypatch.setattr(denoising, "denoising_errors", errors)
   streams = {
     name: stream(config(home, home / name)) for name in ("data", "latents")
   }

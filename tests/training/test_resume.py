@@ -103,11 +103,11 @@ def test_a_run_that_must_end_does_not_validate_first(
       stopping.Stopping, "asks", lambda self, step: (step == 4, step == 4)
     )
     loop.train(config, tmp_path)
-  assert lines() == [(step, True) for step in range(1, 5)]
+  begin = [(0, False), *[(step, True) for step in range(1, 5)]]
+  assert lines() == begin
   loop.train(config, tmp_path)
-  expected = [(step, True) for step in range(1, 9)]
-  expected.insert(4, (4, False))
-  assert lines() == [*expected, (8, False)]
+  end = [(4, False), *[(step, True) for step in range(5, 9)], (8, False)]
+  assert lines() == begin + end
 
 
 def test_the_folder_of_frozen_weights_may_move_and_may_not_change(

@@ -102,31 +102,9 @@ def test_parts_take_rows_of_every_device():
   np.testing.assert_array_equal(dealt, [[0, 2, 4, 6], [1, 3, 5, 7]])
 
 
-def test_validation_is_at_fixed_times_and_repeats_itself():
-  def draw(key, batch):
-    return {"time": jax.random.uniform(key, (len(batch),))}
-
-  def value(params, batch, drawn, frozen):
-    del batch, frozen
-    return (params * drawn["time"]).mean(), {}
-
-  validate = state.make_validation(
-    state.Loss(draw=draw, value=value), seed=0, num_times=1000
-  )
-  found = validate(2.0, jnp.zeros(3), {}, 0)
-  assert {name: float(value) for name, value in found.items()} == {
-    "loss_t100": 200.0,
-    "loss_t300": 600.0,
-    "loss_t500": 1000.0,
-    "loss_t700": 1400.0,
-    "loss_t900": 1800.0,
-    "loss": 1000.0,
-  }
-
-
 def test_validation_noise_is_that_of_its_batch_and_not_of_training():
   validate = state.make_validation(
-    state.Loss(draw=loss(1.0).draw, value=squares), seed=0, num_times=10
+    state.Loss(draw=loss(1.0).draw, value=squares), seed=0
   )
   batch, target = {"target": jnp.zeros((3, 2))}, jnp.zeros((1, 2))
   params = {"w": jnp.zeros(2)}

@@ -97,7 +97,7 @@ def drop_captions(
   return jnp.where(dropped, empty[None], texts)
 
 
-def denoising_loss(
+def denoising_errors(
   model: stable_diffusion.FlaxStableDiffusion,
   params: Any,
   *,
@@ -106,10 +106,10 @@ def denoising_loss(
   cameras: Any,
   drawn: Mapping[str, Array],
   min_snr: float = 0.0,
-) -> Float[Array, ""]:
-  """Mean squared error of the network's own target (eq. 1 of the paper).
+) -> Float[Array, "b v"]:
+  """Mean squared error of the network's own target, of every view.
 
-  The loss is the mean over assets and views.
+  Their mean is the loss (eq. 1 of the paper).
 
   Args:
     model: gives the network and the schedule.
@@ -140,7 +140,7 @@ def denoising_loss(
       level, min_snr, prediction_type=schedule.prediction_type
     )
     error = error * weight[..., None, None, None]
-  return error.mean()
+  return error.mean((2, 3, 4))
 
 
 class Sampler:

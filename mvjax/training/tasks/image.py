@@ -4,7 +4,7 @@ import ml_collections
 
 from mvjax import tokenizer
 from mvjax.training import components, state
-from mvjax.training.tasks import denoising, task
+from mvjax.training.tasks import denoising, ruler, task
 
 _TRAINED = ("unet", "text_encoder")
 _SEEDS = 4
@@ -34,14 +34,14 @@ def make(
       caption_dropout=config.train.caption_dropout,
     )
 
-  def loss(params, batch, drawn, frozen):
+  def errors(params, batch, drawn, frozen):
     params = {**frozen, **params}
     ids = denoising.drop_captions(
       batch["ids"],
       frozen["empty"],
       dropped=drawn["captionless"],
     )
-    value = denoising.denoising_loss(
+    return denoising.denoising_errors(
       model,
       params,
       latents=denoising.latents_of(
@@ -52,7 +52,16 @@ def make(
       drawn=drawn,
       min_snr=config.train.min_snr,
     )
-    return value, {}
+
+  def loss(*args):
+    return errors(*args).mean(), {}
+
+  def measure(params, batch, drawn, frozen):
+    return ruler.at_times(
+      lambda time: errors(params, batch, drawn | {"time": time}, frozen),
+      shape=drawn["time"].shape,
+      length=model.schedule.num_train_timesteps,
+    )
 
   def write(params, frozen, folder, *, dtype, batches):
     del batches
@@ -63,7 +72,7 @@ def make(
   return task.Task(
     params={name: params[name] for name in _TRAINED},
     frozen=frozen,
-    losses={"main": state.Loss(draw=draw, value=loss)},
+    losses={"main": state.Loss(draw=draw, value=loss, ruler=measure)},
     prepare=lambda batch: denoising.prepare(batch, tokens),
     draw=lambda params, frozen, batch: sampler({**frozen, **params}),
     write=write,

@@ -9,13 +9,14 @@ views differ in their noise levels (`noise_levels`), so that it pays to look.
 import functools
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from mvjax import tokenizer
 from mvjax.models import epipolar_mv
 from mvjax.nn import camera_features
 from mvjax.training import components, state
-from mvjax.training.tasks import denoising, noise_levels, task
+from mvjax.training.tasks import denoising, noise_levels, ruler, task
 
 
 def make(
@@ -69,7 +70,7 @@ def make(
       ),
     }
 
-  def loss(params, batch, drawn, frozen, *, sees_cameras):
+  def errors(params, batch, drawn, frozen, *, sees_cameras):
     params = {**frozen, **params}
     empty = model.encode_text(params, frozen["empty"][None])[0]
     text = denoising.drop_captions(
@@ -92,7 +93,7 @@ def make(
         offsets=drawn["offsets"],
       )
       cameras = camera_features.cut_views(cameras, drawn["cut"])
-    value = denoising.denoising_loss(
+    return denoising.denoising_errors(
       model,
       params,
       latents=latents,
@@ -101,7 +102,22 @@ def make(
       drawn=drawn,
       min_snr=config.train.min_snr,
     )
-    return value, {}
+
+  def loss(*args, sees_cameras):
+    return errors(*args, sees_cameras=sees_cameras).mean(), {}
+
+  def measure(params, batch, drawn, frozen):
+    captions = {"captionless": jnp.zeros_like(drawn["captionless"])}
+
+    def of_views(time, cut):
+      fixed = drawn | captions | {"time": time, "cut": cut}
+      return errors(params, batch, fixed, frozen, sees_cameras=True)
+
+    return ruler.of_views(
+      of_views,
+      shape=drawn["time"].shape,
+      length=model.schedule.num_train_timesteps,
+    )
 
   def write(params, frozen, folder, *, dtype, batches):
     del batches
@@ -114,7 +130,9 @@ def make(
     frozen=frozen,
     losses={
       kind: state.Loss(
-        draw=draw, value=functools.partial(loss, sees_cameras=kind == "main")
+        draw=draw,
+        value=functools.partial(loss, sees_cameras=kind == "main"),
+        ruler=measure,
       )
       for kind in ("main", "image")
     },
