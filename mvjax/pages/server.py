@@ -8,9 +8,12 @@ also not through a link, and lists no folders.
 import functools
 import http.server
 import pathlib
+import sys
 import typing
 
 ADDRESS = "127.0.0.1"
+# After which a connection on which nothing moves is closed.
+IDLE_SECONDS = 20.0
 
 
 def make_server(
@@ -27,7 +30,7 @@ def make_server(
   """
   handler = functools.partial(_Handler, directory=str(folder))
   try:
-    return http.server.ThreadingHTTPServer((ADDRESS, port), handler)
+    return _Server((ADDRESS, port), handler)
   except (OSError, OverflowError) as error:
     raise ValueError(
       f"port={port}: cannot listen there ({error}); choose another, or 0 for "
@@ -53,9 +56,19 @@ def serve(folder: pathlib.Path, port: int) -> None:
       print()
 
 
+class _Server(http.server.ThreadingHTTPServer):
+  """A thread for each connection."""
+
+  def handle_error(self, request, client_address):
+    """A browser may leave at any time; other errors are shown."""
+    if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+      super().handle_error(request, client_address)
+
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
   """GET and HEAD of the files in one folder."""
 
+  timeout = IDLE_SECONDS
   extensions_map: typing.ClassVar = {
     **http.server.SimpleHTTPRequestHandler.extensions_map,
     ".glb": "model/gltf-binary",

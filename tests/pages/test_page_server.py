@@ -1,5 +1,8 @@
 import http.client
+import socket
+import struct
 import threading
+import time
 
 import pytest
 
@@ -95,6 +98,44 @@ def test_other_names_of_this_address_are_refused(ask, host):
   assert status == 403
   assert b"the index" not in body
   assert ask("/", host=f"localhost:{ask.port}")[0] == 200
+
+
+def leave(port, text):
+  """Sends a request's text and goes away with a reset, the answer unread."""
+  link = socket.create_connection(("127.0.0.1", port))
+  link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+  link.sendall(text.encode())
+  link.close()
+
+
+def test_a_browser_that_goes_away_is_no_error(ask, tmp_path, capfd):
+  (tmp_path / "out" / "large.glb").write_bytes(bytes(20_000_000))
+  threads = threading.active_count()
+  host = f"Host: 127.0.0.1:{ask.port}"
+  for _ in range(3):
+    leave(ask.port, f"GET /large.glb HTTP/1.1\r\n{host}\r\n\r\n")
+    leave(ask.port, "GET /large.glb")
+  while threading.active_count() > threads:
+    time.sleep(0.01)
+  assert ask("/")[0] == 200
+  assert capfd.readouterr().err == ""
+
+
+def test_other_errors_are_shown(ask, monkeypatch, capfd):
+  monkeypatch.delattr(server._Handler, "_is_inside")
+  with pytest.raises(http.client.RemoteDisconnected):
+    ask("/")
+  assert "AttributeError" in capfd.readouterr().err
+
+
+def test_a_connection_on_which_nothing_moves_is_closed(ask, monkeypatch, capfd):
+  assert 0 < server._Handler.timeout < 60
+  monkeypatch.setattr(server._Handler, "timeout", 0.2)
+  for text in (b"", b"GET / HTTP/1.1\r\nHost:"):
+    with socket.create_connection(("127.0.0.1", ask.port), timeout=20) as link:
+      link.sendall(text)
+      assert link.recv(1) == b""
+  assert capfd.readouterr().err == ""
 
 
 def test_nothing_can_be_written(ask):
