@@ -23,6 +23,7 @@ COMMANDS = (
   ["evaluate", "retrieval"],
   ["evaluate", "retrieval-prompts"],
   ["figure"],
+  ["curves"],
   ["evaluate"],
   ["evaluate", "table"],
   ["evaluate", "images"],

@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from mvjax.commands import (
+  curves,
   data,
   environment,
   evaluate,
@@ -50,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(required=True, metavar="COMMAND")
   data.add(commands)
   train.add(commands)
+  curves.add(commands)
   plan.add(commands)
   models.add_export(commands)
   models.add_convert(commands)

@@ -18,7 +18,5 @@ def compare_runs(rows: list[str], out: str, seed: int, views: int) -> None:
   """One picture: prompts by columns, runs of `sample` by rows."""
   from mvjax.generation import figure
 
-  pairs = [row.partition("=")[::2] for row in rows]
-  if not all(label and folder for label, folder in pairs):
-    raise ValueError(f"rows={rows}: each must be LABEL=FOLDER")
-  figure.compare(dict(pairs), out, seed=seed, views=views)
+  pairs = flags.labelled(rows, "rows")
+  figure.compare(pairs, out, seed=seed, views=views)

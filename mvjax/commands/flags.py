@@ -82,6 +82,21 @@ def words(text: str) -> tuple[str, ...]:
   return tuple(word for word in text.split(",") if word)
 
 
+def labelled(pairs: list[str], field: str) -> dict[str, str]:
+  """Folders by label, from LABEL=FOLDER.
+
+  Raises:
+    ValueError: One has no label or no folder, or a label is there twice.
+  """
+  split = [pair.partition("=")[::2] for pair in pairs]
+  found = dict(split)
+  if len(found) < len(split) or not all(a and b for a, b in split):
+    raise ValueError(
+      f"{field}={pairs}: each must be LABEL=FOLDER, once a label"
+    )
+  return found
+
+
 def integers(text: str) -> tuple[int, ...]:
   """Type of a flag that lists whole numbers: '0,1'."""
   return tuple(int(number) for number in text.split(","))
