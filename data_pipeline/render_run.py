@@ -1,8 +1,9 @@
 """Rendering many objects: in parallel, resumable, whatever the files hold.
 
-Any of a million downloaded models may be broken, may run forever or may take
-its process with it. Each object therefore has a time limit and a process to
-kill, and what failed is written down and not tried again:
+Any of a million downloaded models may be broken, may run forever, may want all
+memory or may take its process with it. Each object therefore has a limit of
+time, one of memory and a process to kill, and what failed is written down and
+not tried again:
 
   quarantine*.jsonl   uid and reason, a line an object; one file a worker
   settings.json       what all objects were rendered with
@@ -11,8 +12,10 @@ kill, and what failed is written down and not tried again:
 import concurrent.futures
 import dataclasses
 import json
+import math
 import multiprocessing
 import pathlib
+import resource
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +27,8 @@ from mvjax import atomic
 
 # Objects that wait for a free process; more would only cost memory.
 _WAITING = 2
+# Code and libraries of a worker need a quarter of this.
+_LEAST_MEMORY = 1.0
 
 
 def render_all(
@@ -33,6 +38,7 @@ def render_all(
   settings: render.RenderSettings,
   workers: int,
   time_limit: float = 300.0,
+  memory_limit: float = 4.0,
   shard: shards.Shard | None = None,
   retry: bool = False,
 ) -> dict[str, str]:
@@ -48,6 +54,7 @@ def render_all(
     settings: Cameras and looks.
     workers: Number of processes.
     time_limit: Seconds for one object, after which its process is killed.
+    memory_limit: GiB that a process may use; Linux alone enforces it.
     shard: The part of `things` to render; None: all.
     retry: Tries again what is in quarantine of this part's objects, whichever
       worker wrote it down. The files of other workers, who may be writing,
@@ -57,12 +64,21 @@ def render_all(
     The uids of this part's objects in quarantine, with the reason.
 
   Raises:
-    ValueError: `out` holds renders of other settings, there is no worker, or
-      no time.
+    ValueError: `out` holds renders of other settings, there is no worker, no
+      time or no memory.
   """
-  for name, value in {"workers": workers, "time_limit": time_limit}.items():
-    if value <= 0:
-      raise ValueError(f"{name}={value}: must be above 0")
+  for name, value, allowed, remedy in (
+    ("workers", workers, workers >= 1, "at least 1"),
+    ("time_limit", time_limit, 0 < time_limit < math.inf, "above 0 seconds"),
+    (
+      "memory_limit",
+      memory_limit,
+      _LEAST_MEMORY <= memory_limit < math.inf,
+      f"{_LEAST_MEMORY:g} GiB or more",
+    ),
+  ):
+    if not allowed:
+      raise ValueError(f"{name}={value}: must be {remedy}")
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   _check_same_settings(out / "settings.json", settings)
@@ -81,7 +97,12 @@ def render_all(
   todo = [t for t in missing if t.uid not in failures]
   with tqdm.tqdm(total=len(todo), unit="object", smoothing=0.02) as progress:
     for thing, reason in _render_each(
-      todo, out, settings=settings, workers=workers, time_limit=time_limit
+      todo,
+      out,
+      settings=settings,
+      workers=workers,
+      time_limit=time_limit,
+      memory_limit=memory_limit,
     ):
       if reason is not None:
         failures[thing.uid] = reason
@@ -100,12 +121,18 @@ def _render_each(
   settings: render.RenderSettings,
   workers: int,
   time_limit: float,
+  memory_limit: float,
 ) -> Iterator[tuple[objects.Object, str | None]]:
   """Each object as it ends, and why it failed."""
   # Forking would copy the locks of jax's threads.
   context = multiprocessing.get_context("spawn")
   remaining, running = iter(todo), {}
-  with pebble.ProcessPool(max_workers=workers, context=context) as pool:
+  with pebble.ProcessPool(
+    max_workers=workers,
+    context=context,
+    initializer=_limit_memory,
+    initargs=(int(memory_limit * 2**30),),
+  ) as pool:
     try:
       while True:
         while len(running) < workers * (1 + _WAITING):
@@ -125,14 +152,32 @@ def _render_each(
           running, return_when=concurrent.futures.FIRST_COMPLETED
         )
         for future in ended:
-          reason = _reason(future.exception(), time_limit)
+          reason = _reason(
+            future.exception(),
+            time_limit=time_limit,
+            memory_limit=memory_limit,
+          )
           yield running.pop(future), reason
     finally:
       # Interrupted: what is under way is done again next time.
       pool.stop()
 
 
-def _reason(error: BaseException | None, time_limit: float) -> str | None:
+def _limit_memory(most: int) -> None:
+  """Has allocations of this process fail from `most` bytes on.
+
+  Not the address space: threads and allocators reserve much that they never
+  use.
+  """
+  _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+  if hard != resource.RLIM_INFINITY:
+    most = min(most, hard)
+  resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _reason(
+  error: BaseException | None, *, time_limit: float, memory_limit: float
+) -> str | None:
   """Why an object failed, in words."""
   if error is None:
     return None
@@ -140,6 +185,11 @@ def _reason(error: BaseException | None, time_limit: float) -> str | None:
     return (
       f"needs more than {time_limit:g} s; raise time_limit or simplify the "
       "model"
+    )
+  if isinstance(error, MemoryError):
+    return (
+      f"needs more than {memory_limit:g} GiB of memory; raise memory_limit or "
+      "simplify the model"
     )
   if isinstance(error, pebble.ProcessExpired):
     return f"its process died with exit code {error.exitcode}"

@@ -31,6 +31,9 @@ def add(commands) -> None:
     "--time_limit", type=float, default=300.0, help="seconds for an object"
   )
   render.add_argument(
+    "--memory_limit", type=float, default=4.0, help="GiB for a worker"
+  )
+  render.add_argument(
     "--shard", help="this machine's part of the objects, as 3/64"
   )
   render.add_argument(
@@ -83,6 +86,7 @@ def render_objects(
   image_size: int,
   limit: int | None,
   time_limit: float,
+  memory_limit: float,
   shard: str | None,
   retry: bool,
 ) -> None:
@@ -104,6 +108,7 @@ def render_objects(
     settings=render.RenderSettings(image_size=image_size),
     workers=workers,
     time_limit=time_limit,
+    memory_limit=memory_limit,
     shard=part,
     retry=retry,
   )

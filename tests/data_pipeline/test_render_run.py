@@ -1,10 +1,12 @@
 """Many objects, some of which would stop a lesser run."""
 
 import json
+import math
 import multiprocessing
 import os
 import pathlib
 import signal
+import sys
 import threading
 
 import fake_objects
@@ -27,6 +29,9 @@ def make(tmp_path):
     path.parent.mkdir(exist_ok=True)
     if kind == "broken":
       path.write_text("f 1 2 3\n")
+    if kind == "huge":
+      with path.open("wb") as file:
+        file.truncate(3 * 2**30)  # takes no room on the disk
     if kind == "endless":
       os.mkfifo(path)  # reading it waits for a writer
     return fake_objects.thing(path)
@@ -81,6 +86,17 @@ def test_an_object_that_never_ends_is_killed(make, tmp_path):
   assert (tmp_path / "out" / things[1].id).is_dir()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others set no limit")
+def test_an_object_that_wants_all_memory_is_refused_it(make, tmp_path):
+  things = [make("huge", "h"), make("ball", "a")]
+  failures = run(things, tmp_path / "out", memory_limit=1.0)
+  assert failures == {
+    "h.obj": "needs more than 1 GiB of memory; raise memory_limit or simplify "
+    "the model"
+  }
+  assert (tmp_path / "out" / things[1].id).is_dir()
+
+
 def test_an_object_that_kills_its_process_stops_nobody_else(make, tmp_path):
   things = [make("endless", "e"), make("ball", "a")]
 
@@ -127,10 +143,14 @@ def names_of_quarantine(out):
 def test_wrong_options_are_named(make, tmp_path):
   things = [make("ball", "a")]
   (tmp_path / "out").mkdir()
-  with pytest.raises(ValueError, match="workers=0"):
-    run(things, tmp_path / "out", workers=0)
-  with pytest.raises(ValueError, match="time_limit=0"):
-    run(things, tmp_path / "out", time_limit=0.0)
+  for name, values in (
+    ("workers", (0, -1)),
+    ("time_limit", (0.0, -1.0, math.nan, math.inf)),
+    ("memory_limit", (0.0, 0.5, math.nan, math.inf)),
+  ):
+    for value in values:
+      with pytest.raises(ValueError, match=f"{name}={value}: must be"):
+        run(things, tmp_path / "out", **{name: value})
   run([], tmp_path / "out")
   other = render.RenderSettings(image_size=32)
   with pytest.raises(ValueError, match=r"image_size=32: .* rendered with 16"):
