@@ -32,6 +32,8 @@ _EPSILON = 1e-6
 _ROTATION_TOLERANCE = 1e-3
 # A principal point this many image sizes away is surely given in pixels.
 _FARTHEST_CENTRE = 8.0
+# Nor is anything further from the origin meant.
+_FARTHEST = 1e6
 
 
 @jax.tree_util.register_dataclass
@@ -241,7 +243,8 @@ def check_camera(camera: Camera) -> None:
       f"camera_to_world is for {pose.shape[:-2]}; give one of each per view"
     )
 
-  finite = np.isfinite(pose).all((-1, -2))
+  finite = (np.abs(pose) < _FARTHEST).all((-1, -2))  # NaN is not
+  known = (np.abs(intrinsics) < _FARTHEST).all((-1, -2))
   rotation = np.where(finite[..., None, None], pose[..., :3, :3], 0.0)
   gram = np.swapaxes(rotation, -1, -2) @ rotation
   determinant = np.linalg.det(rotation)
@@ -253,7 +256,8 @@ def check_camera(camera: Camera) -> None:
     (
       "camera_to_world",
       ~finite,
-      "has a value that is not finite; expected a rotation and a position",
+      f"has a value that is not finite or beyond {_FARTHEST:g}; expected a "
+      "rotation and a position",
     ),
     (
       "camera_to_world",
@@ -277,8 +281,8 @@ def check_camera(camera: Camera) -> None:
     ),
     (
       "intrinsics",
-      ~np.isfinite(intrinsics).all((-1, -2)),
-      "has a value that is not finite",
+      ~known,
+      f"has a value that is not finite or beyond {_FARTHEST:g}",
     ),
     (
       "intrinsics",

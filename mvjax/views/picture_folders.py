@@ -4,14 +4,13 @@
 beside `view_*.png`. The views may also lie side by side in one picture.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from data_pipeline import fields, pictures
 from data_pipeline.renders import rendered_object
 from mvjax import geometry
 from mvjax.views import asset_views, view_files, viewpoints
@@ -75,21 +74,11 @@ def _read_sample(file: pathlib.Path) -> dict[str, Any]:
   """The record of a sample; nothing if there is none."""
   if not file.is_file():
     return {}
-  try:
-    content = json.loads(file.read_text("utf-8"))
-  except ValueError as error:
-    raise ValueError(f"{file}: is no JSON ({error}); write it again") from error
-  if not isinstance(content, dict):
-    raise ValueError(
-      f'{file}: must be an object, such as {{"prompt": "a sofa"}}'
-    )
+  content = fields.Fields.read(file)
   for name, kind in _TYPES.items():
-    if name in content and not isinstance(content[name], kind):
-      raise ValueError(
-        f"{file}: {name}={content[name]!r} must be of type {kind.__name__}; "
-        "correct it or leave it out"
-      )
-  return content
+    if name in content.content:
+      content.get(name, kind)
+  return dict(content.content)
 
 
 def _decode_files(
@@ -98,15 +87,15 @@ def _decode_files(
   camera: geometry.Camera | None,
   depths: Sequence[pathlib.Path],
 ) -> asset_views.Views:
-  pictures = _decode_views(files, "RGBA")
-  sizes = {picture.shape[:2] for picture in pictures}
+  levels = _decode_views(files, "RGBA")
+  sizes = {view.shape[:2] for view in levels}
   if len(sizes) > 1:
     raise ValueError(
       f"{files[0].parent}: views of different sizes {sorted(sizes)}; an "
       "asset's views must have one"
     )
-  rgba = np.stack(pictures)
-  alpha = rgba[..., 3] / 255
+  rgba = np.stack(levels)
+  alpha = rgba[..., 3] / np.float32(255)
   depth = None
   if depths:
     scaled = _decode_views(depths)
@@ -115,7 +104,7 @@ def _decode_files(
         f"{depths[0].parent}: depth_*.png and view_*.png differ in size; "
         "write them alike, or remove the depth"
       )
-    depth = np.stack(scaled) / rendered_object.DEPTH_SCALE
+    depth = np.stack(scaled).astype(np.float32) / rendered_object.DEPTH_SCALE
   # Rounded, as the picture would be if its file were opaque.
   colour = rgba[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None])
   return asset_views.Views(
@@ -130,31 +119,19 @@ def _decode_views(
   files: Sequence[pathlib.Path], mode: str | None = None
 ) -> list[np.ndarray]:
   """The levels of all views, each in a file of its own or all in a strip."""
-  pictures = [_decode(file, mode) for file in dict.fromkeys(files)]
-  return pictures if len(pictures) == len(files) else _split(pictures, files)
-
-
-def _decode(file: pathlib.Path, mode: str | None = None) -> np.ndarray:
-  """The levels of a picture, in a mode of Pillow's or in its own."""
-  try:
-    with Image.open(file) as picture:
-      return np.asarray(picture.convert(mode) if mode else picture, np.float32)
-  # Pillow has no error of its own for most of what can be wrong.
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-    raise ValueError(
-      f"{file}: damaged picture ({error}); write it again or remove its folder"
-    ) from error
+  levels = pictures.read(list(dict.fromkeys(files)), mode)
+  return levels if len(levels) == len(files) else _split(levels, files)
 
 
 def _split(
-  pictures: Sequence[np.ndarray], files: Sequence[pathlib.Path]
+  levels: Sequence[np.ndarray], files: Sequence[pathlib.Path]
 ) -> list[np.ndarray]:
   """The views of a strip: one picture, named by all frames, left to right."""
-  width = pictures[0].shape[1]
-  if len(pictures) > 1 or width % len(files):
+  width = levels[0].shape[1]
+  if len(levels) > 1 or width % len(files):
     raise ValueError(
       f"{files[0].parent}/{view_files.POSES}: {len(files)} frames name "
-      f"{len(pictures)} pictures; give each frame its own, or all of them one "
+      f"{len(levels)} pictures; give each frame its own, or all of them one "
       "strip of views of equal width"
     )
-  return np.split(pictures[0], len(files), axis=1)
+  return np.split(levels[0], len(files), axis=1)

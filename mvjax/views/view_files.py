@@ -1,10 +1,10 @@
 """Which files of a folder are the views of an asset, and in which order."""
 
-import json
 import pathlib
 import re
 from collections.abc import Sequence
 
+from data_pipeline import fields
 from data_pipeline import files as file_tools
 
 POSES = "transforms.json"
@@ -20,6 +20,7 @@ def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
     file
     for file in folder.iterdir()
     if file.suffix.lower() in _SUFFIXES
+    and file.is_file()
     and not file.name.startswith((".", *_NOT_VIEWS))
   ]
   return sorted(found, key=_by_number)
@@ -28,7 +29,7 @@ def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
 def holds_views(folder: pathlib.Path) -> bool:
   """Whether a folder has pictures, or cameras that say where they are."""
   poses = folder / POSES
-  names_them = poses.is_file() and '"file_path"' in poses.read_text("utf-8")
+  names_them = poses.is_file() and b'"file_path"' in poses.read_bytes()
   return names_them or bool(pictures(folder))
 
 
@@ -55,9 +56,10 @@ def _files_of_frames(
   poses: pathlib.Path, found: Sequence[pathlib.Path]
 ) -> list[pathlib.Path]:
   """The picture of every frame, in the order of the cameras."""
-  content = json.loads(poses.read_text("utf-8"))
-  frames = content.get("frames") or [{} for _ in content["views"]]
-  if not all("file_path" in frame for frame in frames):
+  content = fields.Fields.read(poses)
+  name = "frames" if content.content.get("frames") else "views"
+  frames = content.objects(name)
+  if not all("file_path" in frame.content for frame in frames):
     if len(frames) != len(found):
       raise ValueError(
         f"{poses}: {len(frames)} cameras, but {len(found)} pictures beside "
@@ -66,11 +68,9 @@ def _files_of_frames(
     return list(found)
   files = []
   for frame in frames:
-    file = file_tools.inside(poses.parent, str(frame["file_path"]))
-    # NeRF's own files leave the suffix out.
-    file = file if file.suffix else file.with_suffix(".png")
+    file = file_tools.picture(poses.parent, frame)
     if not file.is_file():
-      raise ValueError(f"{poses}: there is no picture {frame['file_path']!r}")
+      raise frame.error("file_path", f"must be a file in {poses.parent}")
     # An absolute name of a file in the folder is one of the folder, too.
     within = file.resolve().relative_to(poses.parent.resolve())
     files.append(poses.parent / within)

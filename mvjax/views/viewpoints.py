@@ -2,22 +2,19 @@
 
 Two kinds of files are read. Ours is `{"views": [{"camera_to_world": 4x4,
 "intrinsics": 3x3}, ...]}` with the axes and units of `geometry` (the
-meta.json of a render folder is one). NeRF's transforms.json holds `frames`
-with OpenGL camera-to-world matrices, and a focal length for all frames or
-one for each: `fl_x` in pixels with the image's `w`, or `camera_angle_x`, the
-full horizontal angle in radians. The world is z-up in both.
+meta.json of a render folder is one). The other is NeRF's, see
+`data_pipeline.nerf`. The world is z-up in both.
 """
 
-import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from data_pipeline import fields, nerf, pictures
 from data_pipeline import views as view_groups
 from mvjax import geometry
 
@@ -47,26 +44,31 @@ def read(path: str | os.PathLike) -> geometry.Camera:
   Raises:
     ValueError: one line with the file and what is wrong in it.
   """
+  content = fields.Fields.read(pathlib.Path(path), f"cameras={path}")
+  if content.content.get("frames"):
+    frames = nerf.read(content)
+    poses = geometry.from_opengl(frames.poses, xnp=np)
+    intrinsics = frames.intrinsics
+  elif content.content.get("views"):
+    views = content.objects("views")
+    pictures.check_views(len(views), content.where)
+    poses = np.stack([view.matrix("camera_to_world", 4, 4) for view in views])
+    intrinsics = np.stack([view.matrix("intrinsics", 3, 3) for view in views])
+  else:
+    raise ValueError(
+      f'{content.where}: has no "views" (ours) and no "frames" (NeRF)'
+    )
   try:
-    content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise ValueError(f"cameras={path}: cannot be read: {error}") from error
-  try:
-    if content.get("frames"):
-      camera = _from_nerf(content)
-    elif content.get("views"):
-      camera = _stack(
-        [view["camera_to_world"] for view in content["views"]],
-        intrinsics=[view["intrinsics"] for view in content["views"]],
-      )
-    else:
-      raise ValueError('has no "views" (ours) and no "frames" (NeRF)')
-    geometry.check_camera(camera)
-  except KeyError as error:
-    raise ValueError(f"cameras={path}: a view lacks {error}") from error
-  except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
-    raise ValueError(f"cameras={path}: {error}") from error
-  return camera
+    # Before the numbers are narrowed, which some would not survive.
+    geometry.check_camera(
+      geometry.Camera(camera_to_world=poses, intrinsics=intrinsics)
+    )
+  except ValueError as error:
+    raise ValueError(f"{content.where}: {error}") from error
+  return geometry.Camera(
+    camera_to_world=poses.astype(np.float32),
+    intrinsics=intrinsics.astype(np.float32),
+  )
 
 
 def transforms(camera: geometry.Camera, size: int) -> dict[str, Any]:
@@ -113,50 +115,6 @@ def orbit_order(camera: geometry.Camera) -> list[int] | None:
   # rounding keeps the first view itself from wrapping around to the end.
   turned = np.round((azimuth - azimuth[0]) % (2 * np.pi), 4) % 6.2832
   return [int(i) for i in np.argsort(turned, kind="stable")]
-
-
-def _stack(poses: Any, *, intrinsics: Any) -> geometry.Camera:
-  return geometry.Camera(
-    camera_to_world=np.asarray(poses, np.float32),
-    intrinsics=np.asarray(intrinsics, np.float32),
-  )
-
-
-def _from_nerf(content: Mapping[str, Any]) -> geometry.Camera:
-  frames = [{**content, **frame} for frame in content["frames"]]
-  poses = np.asarray([f["transform_matrix"] for f in frames], np.float32)
-  if poses.shape[1:] != (4, 4):
-    raise ValueError("transform_matrix: expected 4 rows of 4 numbers")
-  return _stack(
-    geometry.from_opengl(poses, xnp=np),
-    intrinsics=[_nerf_intrinsics(frame) for frame in frames],
-  )
-
-
-def _nerf_intrinsics(
-  frame: Mapping[str, Any],
-) -> Float[np.ndarray, "3 3"]:
-  """Normalised intrinsics; an image without w and h is taken as square."""
-  width, height = frame.get("w", 1.0), frame.get("h", frame.get("w", 1.0))
-  if "fl_x" in frame:
-    if "w" not in frame:
-      raise ValueError("fl_x needs the image's width w in pixels")
-    focal_x = frame["fl_x"]
-  elif "camera_angle_x" in frame:
-    focal_x = 0.5 * width / math.tan(0.5 * frame["camera_angle_x"])
-  else:
-    raise ValueError("has no focal length: give camera_angle_x, or fl_x and w")
-  focal_y = frame.get("fl_y", focal_x)
-  centre_x = frame.get("cx", 0.5 * width)
-  centre_y = frame.get("cy", 0.5 * height)
-  return np.array(
-    [
-      [focal_x / width, 0.0, centre_x / width],
-      [0.0, focal_y / height, centre_y / height],
-      [0.0, 0.0, 1.0],
-    ],
-    np.float32,
-  )
 
 
 def _lens(

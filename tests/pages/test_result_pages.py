@@ -217,7 +217,7 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, write):
     site.build(out)
   (folder / "sample.json").unlink()
   (folder / "transforms.json").write_text("{")
-  with pytest.raises(ValueError, match="transforms.json: cannot be read"):
+  with pytest.raises(ValueError, match="transforms.json: is no JSON"):
     site.build(out)
 
 

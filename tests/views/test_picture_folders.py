@@ -1,6 +1,8 @@
 """Folders of pictures, with cameras and records or without."""
 
 import json
+import struct
+import zlib
 
 import fake_assets
 import numpy as np
@@ -66,12 +68,63 @@ def test_depth_beside_a_strip(ball, tmp_path):
     asset.read()
 
 
+def bomb(path, side):
+  """A black picture of a few kilobytes, too large to be made in memory."""
+  row = zlib.compressobj(9)
+  data = b"".join(row.compress(bytes(side + 1)) for _ in range(side))
+  chunks = (
+    (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
+    (b"IDAT", data + row.flush()),
+    (b"IEND", b""),
+  )
+  path.write_bytes(
+    b"\x89PNG\r\n\x1a\n"
+    + b"".join(
+      struct.pack(">I", len(body))
+      + kind
+      + body
+      + struct.pack(">I", zlib.crc32(kind + body))
+      for kind, body in chunks
+    )
+  )
+
+
 def test_a_picture_too_large_to_open_is_one_line(tmp_path, monkeypatch):
   Image.new("RGB", (8, 8)).save(tmp_path / "huge.png")
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
   (asset,) = view_sets.open_set(tmp_path)
   with pytest.raises(ValueError, match="huge.png: damaged picture"):
     asset.read()
+
+
+def test_pictures_too_large_together_are_not_decoded(
+  ball, tmp_path, monkeypatch
+):
+  folder = tmp_path / "ball"
+  fake_assets.write(folder, ball)
+  monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
+  bomb(folder / "view_03.png", 13_000)
+  (asset,) = view_sets.open_set(tmp_path)
+  with pytest.raises(ValueError, match="view_03.png: a picture of 13000x13000"):
+    asset.read()
+  for i in range(4):
+    bomb(folder / f"view_{i:02d}.png", 4000)
+  (asset,) = view_sets.open_set(tmp_path)
+  with pytest.raises(ValueError, match="view_02.png: .* 48 million in all"):
+    asset.read()
+
+
+@pytest.mark.parametrize(
+  "content", [b"", b"a text", b"%!PS-Adobe-3.0 EPSF-3.0\n", None], ids=str
+)
+def test_a_file_that_is_no_picture_is_named(ball, tmp_path, content):
+  fake_assets.write(tmp_path / "ball", ball)
+  file = tmp_path / "ball/view_01.png"
+  file.write_bytes(file.read_bytes()[:-300] if content is None else content)
+  (asset,) = view_sets.open_set(tmp_path)
+  with pytest.raises(ValueError, match="view_01.png: damaged picture") as error:
+    asset.read()
+  assert "\n" not in str(error.value)
 
 
 def test_pictures_of_another_system(ball, tmp_path):
@@ -100,12 +153,19 @@ def test_pictures_of_another_system(ball, tmp_path):
   "text, message",
   [
     ("{", "is no JSON"),
-    ("[]", "must be an object"),
-    ('{"prompt": ["a ball"]}', r"prompt=\['a ball'\] must be of type str"),
-    ('{"prompt": 3}', "prompt=3 must be of type str"),
-    ('{"seed": "0"}', "seed='0' must be of type int"),
-    ('{"metric_cameras": "false"}', "metric_cameras='false' .*type bool"),
+    ("[]", r"is \[\]; must be an object"),
+    ("[" * 100_000, "is no JSON"),
+    ('{"prompt": ["a ball"]}', r"prompt is \['a ball'\]; it must be a text"),
+    ('{"prompt": 3}', "prompt is 3; it must be a text"),
+    ('{"prompt": null}', "prompt is None; it must be a text"),
+    ('{"seed": "0"}', "seed is '0'; it must be a whole number"),
+    ('{"seed": true}', "seed is True; it must be a whole number"),
+    (
+      '{"metric_cameras": "false"}',
+      "metric_cameras is 'false'; it must be true or false",
+    ),
   ],
+  ids=range(9),
 )
 def test_a_broken_record_is_named(ball, tmp_path, text, message):
   fake_assets.write(tmp_path / "ball", ball)

@@ -32,7 +32,7 @@ def test_frames_without_their_picture_are_named(ball, tmp_path):
   folder = tmp_path / "ball"
   fake_assets.write(folder, ball)
   (folder / "view_02.png").unlink()
-  with pytest.raises(ValueError, match="no picture 'view_02.png'"):
+  with pytest.raises(ValueError, match="is 'view_02.png'; it must be a f"):
     view_files.of_asset(folder)
   content = json.loads((folder / "transforms.json").read_text())
   content["frames"][0]["file_path"] = "../../secret.png"

@@ -99,37 +99,117 @@ SINGULAR = np.diag([1.0, 1.0, 0.0, 1.0]).tolist()
 @pytest.mark.parametrize(
   "content, message",
   [
-    ({"frames": [{"transform_matrix": SINGULAR}]}, "no focal length"),
+    (
+      {"frames": [{"transform_matrix": SINGULAR}]},
+      r"frames\[0\].camera_angle_x is missing; it or fl_x",
+    ),
     (
       {"camera_angle_x": 0.7, "frames": [{"transform_matrix": SINGULAR}]},
       "camera of view 0: camera_to_world is singular",
     ),
     (
       {"views": [{"camera_to_world": SINGULAR, "intrinsics": [[1]]}]},
-      "camera intrinsics",
-    ),
-    ({"views": [{"camera_to_world": SINGULAR}]}, "lacks 'intrinsics'"),
-    ({"camera_angle_x": 0.7, "frames": [{}]}, "lacks 'transform_matrix'"),
-    ({"fl_x": 9, "frames": [{"transform_matrix": SINGULAR}]}, "fl_x needs"),
-    (
-      {"camera_angle_x": 0.7, "frames": [{"transform_matrix": [[1, 2]]}]},
-      "transform_matrix: expected 4 rows",
+      r"views\[0\].intrinsics is \[\[1\]\]; it must be 3 rows of 3 numbers",
     ),
     (
-      {"camera_angle_x": 0, "frames": [{"transform_matrix": SINGULAR}]},
-      "zero",
+      {"views": [{"camera_to_world": SINGULAR}]},
+      r"views\[0\].intrinsics is missing",
     ),
     (
-      {"fl_x": 9, "w": 0, "frames": [{"transform_matrix": SINGULAR}]},
-      "zero",
+      {"camera_angle_x": 0.7, "frames": [{}]},
+      r"frames\[0\].transform_matrix is missing",
     ),
+    ({"fl_x": 9, "frames": [{"transform_matrix": SINGULAR}]}, "fl_x .* needs"),
     ({"frames": []}, 'no "views"'),
-    ([1, 2], "cameras="),
+    ([1, 2], r"is \[1, 2\]; must be an object"),
+    (None, "is None; must be an object"),
+    ({"frames": "all"}, "frames is 'all'; it must be a list"),
+    ({"frames": {"0": {}}}, "frames is .*; it must be a list"),
+    ({"frames": [{}, 3]}, r"frames\[1\]: is 3; must be an object"),
+    ({"views": 4}, "views is 4; it must be a list"),
+    ({"views": [None]}, r"views\[0\]: is None; must be an object"),
+    (
+      {"frames": [{}] * 1025, "camera_angle_x": 0.7},
+      "frames: 1025 views; at most 1024",
+    ),
+    ({"views": [{}] * 1025}, "1025 views; at most 1024"),
   ],
 )
 def test_files_that_are_no_cameras(tmp_path, content, message):
   path = write(tmp_path / "cameras.json", content)
   with pytest.raises(ValueError, match=message) as error:
+    viewpoints.read(path)
+  assert str(error.value).startswith(f"cameras={path}")
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("transform_matrix", [[1, 2]], "must be 4 rows of 4 numbers"),
+    ("transform_matrix", [[1, 2], [3]], "must be 4 rows of 4 numbers"),
+    ("transform_matrix", [["1"] * 4] * 4, "must be 4 rows of 4 numbers"),
+    ("transform_matrix", [[None] * 4] * 4, "must be 4 rows of 4 numbers"),
+    ("transform_matrix", [[10**400] * 4] * 4, "must be 4 rows of 4 numbers"),
+    ("transform_matrix", "identity", "must be a list"),
+    ("transform_matrix", None, "is None; it must be a list"),
+    ("camera_angle_x", 0, "is 0; it must be 0.001 to"),
+    ("camera_angle_x", -0.7, "must be 0.001 to"),
+    ("camera_angle_x", 3.15, "must be 0.001 to 3.14"),
+    ("camera_angle_x", "wide", "is 'wide'; it must be a finite number"),
+    ("camera_angle_x", [0.7], "must be a finite number"),
+    ("camera_angle_x", True, "must be a finite number"),
+    ("camera_angle_x", float("nan"), "must be a finite number"),
+    ("camera_angle_x", 10**400, "must be a finite number"),
+    ("w", 0, "must be 0.001 to"),
+    ("h", -4, "must be 0.001 to"),
+    ("fl_y", float("inf"), "must be a finite number"),
+    ("cx", "middle", "must be a finite number"),
+  ],
+  ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_value_is_named_with_its_frame(tmp_path, field, value, message):
+  pose = np.eye(4).tolist()
+  good = {"camera_angle_x": 0.7, "w": 8, "h": 8, "transform_matrix": pose}
+  content = {"frames": [good, good | {field: value}]}
+  path = write(tmp_path / "cameras.json", content)
+  with pytest.raises(ValueError, match=message) as error:
+    viewpoints.read(path)
+  assert str(error.value).startswith(f"cameras={path}: frames[1].{field} is ")
+  assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, 1e308])
+def test_a_number_that_is_no_place_is_named(tmp_path, value):
+  pose = np.eye(4)
+  pose[0, 3] = value
+  content = {
+    "camera_angle_x": 0.7,
+    "frames": [{"transform_matrix": pose.tolist()}],
+  }
+  path = write(tmp_path / "cameras.json", content)
+  with pytest.raises(ValueError, match="view 0: camera_to_world .* not finite"):
+    viewpoints.read(path)
+
+
+@pytest.mark.parametrize("scale, message", [(2, "not a rot"), (-1, "mirrors")])
+def test_axes_that_are_no_rotation_are_named(tmp_path, scale, message):
+  pose = np.diag([scale, scale, scale, 1.0]).tolist()
+  content = {"camera_angle_x": 0.7, "frames": [{"transform_matrix": pose}]}
+  path = write(tmp_path / "cameras.json", content)
+  with pytest.raises(ValueError, match=f"view 0: camera_to_world .*{message}"):
+    viewpoints.read(path)
+
+
+@pytest.mark.parametrize(
+  "text",
+  [b"", b"{", b"\xff\xfe", b"\x89PNG\r\n", b"[" * 100_000, b'{"a":' * 100_000],
+  ids=["empty", "cut", "utf16", "png", "deep list", "deep object"],
+)
+def test_a_file_that_is_no_json_is_named(tmp_path, text):
+  path = tmp_path / "cameras.json"
+  path.write_bytes(text)
+  with pytest.raises(ValueError, match="is no JSON") as error:
     viewpoints.read(path)
   assert str(error.value).startswith(f"cameras={path}")
   assert "\n" not in str(error.value)
