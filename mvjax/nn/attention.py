@@ -4,6 +4,7 @@ Heads stay an axis of their own (`[.. tokens heads head_dim]`); logits and
 softmax are float32. Parameter names are those of diffusers.
 """
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -62,17 +63,21 @@ def _heads_in_turn(
   query: Array, key: Array, value: Array, mask: Array | None
 ) -> Array:
   """One head at a time: on a CPU its logits then stay in the cache."""
-  heads = [jnp.moveaxis(x, 2, 0)[..., None, :] for x in (query, key, value)]
+  heads = [
+    einops.rearrange(x, "b n k d -> k b n 1 d") for x in (query, key, value)
+  ]
   mask_of_head = None
   if mask is not None:
     size = (mask.shape[0], query.shape[2], *mask.shape[2:])
-    mask_of_head = jnp.moveaxis(jnp.broadcast_to(mask, size), 1, 0)[:, :, None]
+    mask_of_head = einops.rearrange(
+      jnp.broadcast_to(mask, size), "b k n m -> k b 1 n m"
+    )
 
   def one(inputs):
     return _all_heads(*inputs)
 
   y = jax.lax.map(one, (*heads, mask_of_head))
-  return jnp.moveaxis(y[..., 0, :], 0, 2)
+  return einops.rearrange(y, "k b n 1 d -> b n k d")
 
 
 class Attention(nn.Module):
@@ -112,7 +117,7 @@ class Attention(nn.Module):
       tokens = layers.Dense(
         channels, use_bias=False, dtype=self.dtype, name=name
       )(tokens)
-      return tokens.reshape(*tokens.shape[:2], self.num_heads, -1)
+      return einops.rearrange(tokens, "n l (k d) -> n l k d", k=self.num_heads)
 
     # Every device asks for its own tokens, and sees all of their context.
     y = attention(
@@ -122,7 +127,7 @@ class Attention(nn.Module):
       mask=mask,
     )
     return layers.Dense(channels, dtype=self.dtype, name="to_out_0")(
-      y.reshape(x.shape)
+      einops.rearrange(y, "n l k d -> n l (k d)")
     )
 
 
@@ -252,8 +257,10 @@ class SpatialTransformer(nn.Module):
       if rays is None:
         rays = jnp.zeros((n, h, w, self.ray_channels))
       y = jnp.concatenate([y, rays.astype(y.dtype)], axis=-1)
-    y = project("proj_in", y, zero=False).reshape(n, h * w, c)
+    y = project("proj_in", y, zero=False)
+    y = einops.rearrange(y, "n h w c -> n (h w) c")
     y = TransformerBlock(
       self.num_heads, dtype=self.dtype, name="transformer_blocks_0"
     )(y, text, num_views=num_views, mask=mask)
-    return x + project("proj_out", y.reshape(x.shape), zero=True)
+    y = einops.rearrange(y, "n (h w) c -> n h w c", h=h)
+    return x + project("proj_out", y, zero=True)

@@ -9,6 +9,7 @@ rounding only, in value and gradient.
 
 from collections.abc import Callable
 
+import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -31,7 +32,7 @@ def sample_gather(
   maps: Float[Array, "*b h w c"], positions: Float[Array, "*b s 2"]
 ) -> Float[Array, "*b s c"]:
   """Samples by reading the four corners around each position."""
-  height, width, channels = maps.shape[-3:]
+  height, width = maps.shape[-3:-1]
   left, top = (
     jnp.clip(jnp.floor(positions[..., axis]), 0, max(side - 2, 0))
     for axis, side in ((0, width), (1, height))
@@ -47,7 +48,7 @@ def sample_gather(
 
   for _ in range(maps.ndim - 3):
     read = jax.vmap(read)
-  pixels = maps.reshape(*maps.shape[:-3], height * width, channels)
+  pixels = einops.rearrange(maps, "... h w c -> ... (h w) c")
   above = read(pixels, index) * (1 - x) + read(pixels, index + right) * x
   index = index + down
   below = read(pixels, index) * (1 - x) + read(pixels, index + right) * x
@@ -58,7 +59,7 @@ def sample_hat(
   maps: Float[Array, "*b h w c"], positions: Float[Array, "*b s 2"]
 ) -> Float[Array, "*b s c"]:
   """Samples by a product with relu(1 - |x - j|) relu(1 - |y - i|)."""
-  height, width, channels = maps.shape[-3:]
+  height, width = maps.shape[-3:-1]
   x, y = (
     jax.nn.relu(
       1
@@ -74,8 +75,8 @@ def sample_hat(
   weights = (y[..., :, None] * x[..., None, :]).astype(maps.dtype)
   return jnp.einsum(
     "...sp,...pc->...sc",
-    weights.reshape(*positions.shape[:-1], height * width),
-    maps.reshape(*maps.shape[:-3], height * width, channels),
+    einops.rearrange(weights, "... s h w -> ... s (h w)"),
+    einops.rearrange(maps, "... h w c -> ... (h w) c"),
   )
 
 

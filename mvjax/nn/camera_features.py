@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -72,7 +73,7 @@ class CameraFeatures:
 
     def own(values: Array) -> Array:
       values = jnp.diagonal(values, axis1=1, axis2=4)
-      return _split(jnp.moveaxis(values, -1, 1)[:, :, :, :, None])
+      return einops.rearrange(values, "b p m ... v -> (b v) 1 p m 1 ...")
 
     levels = {
       size: LevelFeatures(
@@ -119,7 +120,7 @@ def camera_features(
     )
   pose, intrinsics = camera.camera_to_world, camera.intrinsics
   numbers = [
-    pose[..., :3, :3].reshape(*pose.shape[:2], 9),
+    einops.rearrange(pose[..., :3, :3], "b v i j -> b v (i j)"),
     pose[..., :3, 3],
     intrinsics[..., 0, 0, None],
     intrinsics[..., 1, 1, None],
@@ -176,7 +177,7 @@ def harmonics(
 
 def _split(values: Array) -> Array:
   """[b v ..] to [b*v 1 ..]."""
-  return values.reshape(-1, 1, *values.shape[2:])
+  return einops.rearrange(values, "b v ... -> (b v) 1 ...")
 
 
 def _own(views: int) -> Bool[Array, "1 v 1 1 u"]:
@@ -190,8 +191,10 @@ def _level(camera, size, *, num_points, offsets):
   origins, directions = geometry.rays(camera, height, width)
   b, v = origins.shape[:2]
   pixels = height * width
-  origins = origins.reshape(b, v, pixels, 3)
-  directions = directions.reshape(b, v, pixels, 3)
+  origins, directions = (
+    einops.rearrange(x, "b v h w x -> b v (h w) x")
+    for x in (origins, directions)
+  )
 
   near, far = geometry.ray_sphere(origins, directions, _RADIUS)
   if offsets is None:
@@ -205,7 +208,7 @@ def _level(camera, size, *, num_points, offsets):
 
   # [b v u n]: into every view u of the asset.
   seen_by = jax.tree.map(lambda values: values[:, None], camera)
-  points = points.reshape(b, v, 1, pixels * num_points, 3)
+  points = einops.rearrange(points, "b v p m x -> b v 1 (p m) x")
   uv, depth = geometry.project(seen_by, points)
   in_image = ((uv >= 0) & (uv <= 1)).all(-1)
   positions = bilinear.map_position(uv, height, width)
@@ -218,14 +221,14 @@ def _level(camera, size, *, num_points, offsets):
   )
 
   def by_point(values: Array) -> Array:
-    values = jnp.moveaxis(values, 2, 3)
-    return values.reshape(b, v, pixels, num_points, v, *values.shape[4:])
+    return einops.rearrange(
+      values, "b v u (p m) ... -> b v p m u ...", m=num_points
+    )
 
   own = _own(v)
   # By construction, whatever the rounding, a view sees its points at p.
-  grid = jnp.stack(
-    jnp.meshgrid(jnp.arange(width), jnp.arange(height)), -1
-  ).reshape(1, 1, pixels, 1, 1, 2)
+  grid = jnp.stack(jnp.meshgrid(jnp.arange(width), jnp.arange(height)), -1)
+  grid = einops.rearrange(grid, "h w xy -> 1 1 (h w) 1 1 xy")
   forward = camera.camera_to_world[..., None, :3, 2]
   level = LevelFeatures(
     positions=jnp.where(

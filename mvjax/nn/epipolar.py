@@ -22,6 +22,7 @@ import functools
 import math
 from typing import NamedTuple
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -98,11 +99,13 @@ def epipolar_attention(
   Returns:
     The points' features V(X_m) and the heads' weights over the views.
   """
-  b, v, p, m, u = level.visible.shape
+  _, v, p, _, _ = level.visible.shape
   num_frequencies = (depth_projection.shape[0] - 1) // 2
-  positions = jnp.moveaxis(level.positions, 4, 1).reshape(b, u, v * p * m, 2)
+  positions = einops.rearrange(
+    level.positions, "b v p m u xy -> b u (v p m) xy"
+  )
   seen = bilinear.SAMPLERS[sampler](maps, positions)
-  seen = jnp.moveaxis(seen.reshape(b, u, v, p, m, -1), 1, 4)
+  seen = einops.rearrange(seen, "b u (v p m) c -> b v p m u c", v=v, p=p)
   place = camera_features.harmonics(level.view_rays, num_frequencies)
   items = jnp.concatenate([seen, place.astype(seen.dtype)], -1)
 
@@ -178,9 +181,9 @@ class EpipolarConsistencyBlock(nn.Module):
       ValueError: no camera features for these maps, or a wrong setting.
     """
     self._check(hidden, features)
-    n, height, width, channels = hidden.shape
+    _, height, width, channels = hidden.shape
     level = features.levels[height, width]
-    b, v = level.visible.shape[:2]
+    v = level.visible.shape[1]
     frequencies = 1 + 2 * self.num_frequencies
     dense = functools.partial(layers.Dense, dtype=self.dtype)
     kernels = functools.partial(
@@ -194,10 +197,10 @@ class EpipolarConsistencyBlock(nn.Module):
     shift, scale = jnp.split(modulation[:, None, None, :], 2, axis=-1)
     x = layers.LayerNorm(dtype=self.dtype, name="norm1")(hidden)
     x = dense(self.width, name="proj_in")(x * (1 + scale) + shift)
-    maps = x.reshape(b, v, height, width, self.width)
+    maps = einops.rearrange(x, "(b v) h w c -> b v h w c", v=v)
 
     rays = camera_features.harmonics(level.rays, self.num_frequencies)
-    tokens = maps.reshape(b, v, height * width, self.width)
+    tokens = einops.rearrange(maps, "b v h w c -> b v (h w) c")
     tokens = tokens + dense(self.width, use_bias=False, name="ray_proj")(rays)
     # Every device asks for its own views, and sees the maps of all.
     maps = logical.constrain(maps, "batch")
@@ -218,14 +221,13 @@ class EpipolarConsistencyBlock(nn.Module):
     self.sow("intermediates", "view_weights", view_weights)
     self.sow("intermediates", "point_weights", point_weights)
 
-    x = x.reshape(n, height * width, self.width) + change.reshape(
-      n, height * width, self.width
-    )
+    x = einops.rearrange(x, "n h w c -> n (h w) c")
+    x = x + einops.rearrange(change, "b v p c -> (b v) p c")
     y = layers.LayerNorm(dtype=self.dtype, name="norm2")(x)
     y = attention.GatedUnit(self.width, dtype=self.dtype, name="ff_in")(y)
     x = x + dense(self.width, name="ff_out")(y)
     x = dense(channels, kernel_init=zero, name="proj_out")(x)
-    return hidden + x.reshape(hidden.shape)
+    return hidden + einops.rearrange(x, "n (h w) c -> n h w c", h=height)
 
   def _check(self, hidden, features):
     """Raises ValueError where maps, cameras and settings do not fit."""
@@ -262,14 +264,12 @@ class _AttentionKernels(nn.Module):
   def __call__(self, item_features: int) -> Kernels:
     """Returns the weights for items of the given size."""
     kernel = functools.partial(_Kernel, self.features, dtype=self.dtype)
-    heads = -1, self.features // self.head_dim, self.head_dim
+    heads = functools.partial(einops.rearrange, d=self.head_dim)
     return Kernels(
-      query=kernel(name="to_q")(self.features).reshape(heads),
-      key=kernel(name="to_k")(item_features).reshape(heads),
-      value=kernel(name="to_v")(item_features).reshape(heads),
-      out=kernel(name="to_out_0")(self.features).reshape(
-        *heads[1:], self.features
-      ),
+      query=heads(kernel(name="to_q")(self.features), "c (k d) -> c k d"),
+      key=heads(kernel(name="to_k")(item_features), "e (k d) -> e k d"),
+      value=heads(kernel(name="to_v")(item_features), "e (k d) -> e k d"),
+      out=heads(kernel(name="to_out_0")(self.features), "(k d) c -> k d c"),
     )
 
 
@@ -322,12 +322,10 @@ def _by_chunks(fun, tokens, level, *, chunk):
   chunk = math.gcd(chunk, pixels)
 
   def split(x):
-    shape = *x.shape[:2], pixels // chunk, chunk, *x.shape[3:]
-    return jnp.moveaxis(x.reshape(shape), 2, 0)
+    return einops.rearrange(x, "b v (s p) ... -> s b v p ...", p=chunk)
 
   def join(x):
-    x = jnp.moveaxis(x, 0, 2)
-    return x.reshape(*x.shape[:2], pixels, *x.shape[4:])
+    return einops.rearrange(x, "s b v p ... -> b v (s p) ...")
 
   step = jax.checkpoint(lambda chunk: fun(*chunk), prevent_cse=False)
   chunks = jax.tree.map(split, (tokens, level))

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import einops
 import jax
 from jaxtyping import Array, Bool, Float
 
@@ -43,7 +44,9 @@ class JointViews:
   def rays_at(self, size: Size) -> Float[Array, "n h w 6"] | None:
     """Rays of all b v maps of a size, the view index fast."""
     rays = _at(self.rays, size, "rays")
-    return None if rays is None else rays.reshape(-1, *rays.shape[2:])
+    if rays is None:
+      return None
+    return einops.rearrange(rays, "b v h w c -> (b v) h w c")
 
   def mask_at(self, size: Size) -> Bool[Array, "b 1 n n"] | None:
     """Mask for maps of a size, with an axis for the heads to share."""
@@ -54,7 +57,7 @@ class JointViews:
     """Every view as an asset of its own, which sees all of itself."""
 
     def split(values: Array) -> Array:
-      return values.reshape(-1, 1, *values.shape[2:])
+      return einops.rearrange(values, "b v ... -> (b v) 1 ...")
 
     return JointViews(
       camera_numbers=split(self.camera_numbers),

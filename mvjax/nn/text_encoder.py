@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -184,11 +185,11 @@ class CausalAttention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """Returns the attended tokens."""
-    b, n, d = x.shape
+    _, n, d = x.shape
 
     def project(name: str) -> Array:
       y = layers.Dense(d, dtype=self.dtype, name=name)(x)
-      return y.reshape(b, n, self.num_heads, -1)
+      return einops.rearrange(y, "b n (k d) -> b n k d", k=self.num_heads)
 
     y = attention.attention(
       project("q_proj"),
@@ -197,7 +198,7 @@ class CausalAttention(nn.Module):
       mask=jnp.tri(n, dtype=bool)[None, None],
     )
     return layers.Dense(d, dtype=self.dtype, name="out_proj")(
-      y.reshape(x.shape)
+      einops.rearrange(y, "b n k d -> b n (k d)")
     )
 
 

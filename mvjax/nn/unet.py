@@ -16,6 +16,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -116,9 +117,8 @@ class UNet(nn.Module):
       layers.timestep_features(t, widths[0])
     )
     if cameras is not None:
-      numbers = cameras.camera_numbers
       time_embedding += embed(zero_init=True, name="camera_embedding")(
-        numbers.reshape(-1, numbers.shape[-1])
+        einops.rearrange(cameras.camera_numbers, "b v k -> (b v) k")
       )
     time_embedding = logical.constrain(time_embedding, "batch")
     text = logical.constrain(text, "batch")

@@ -7,6 +7,7 @@ multiply them by their own scaling factor. All norms use epsilon 1e-6.
 import functools
 from typing import Literal
 
+import einops
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -204,15 +205,16 @@ class PixelAttention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Returns the map with what its pixels gathered added."""
-    n, h, w, c = x.shape
     y = layers.GroupNorm(
       self.norm_num_groups, EPSILON, dtype=self.dtype, name="group_norm"
-    )(x).reshape(n, h * w, 1, c)
+    )(x)
+    y = einops.rearrange(y, "n h w c -> n (h w) 1 c")
 
     def project(name: str, tokens: Array) -> Array:
-      return layers.Dense(c, dtype=self.dtype, name=name)(tokens)
+      return layers.Dense(x.shape[-1], dtype=self.dtype, name=name)(tokens)
 
     y = attention.attention(
       project("to_q", y), project("to_k", y), value=project("to_v", y)
     )
-    return x + project("to_out_0", y).reshape(x.shape)
+    y = project("to_out_0", y)
+    return x + einops.rearrange(y, "n (h w) 1 c -> n h w c", h=x.shape[1])
