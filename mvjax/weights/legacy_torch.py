@@ -8,16 +8,18 @@ The format, read front to back:
 4. for each key in that order: an int64 element count, then the raw values.
 """
 
-import mmap
+import io
 import os
 import pathlib
 import sys
 from typing import Any
 
-from mvjax.weights import restricted_pickle
+from mvjax.weights import pickle_values, restricted_pickle
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+# Bytes of the number of values before them.
+_COUNT = 8
 # How the pickled magic number looks: every file begins with it.
 SIGNATURE = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little") + b"."
 
@@ -37,36 +39,39 @@ def read_legacy_torch(path: str | os.PathLike) -> Any:
   """
   path = pathlib.Path(path)
   try:
-    with (
-      path.open("rb") as file,
-      # Unlike a file, a map cannot be asked for more bytes than there are.
-      mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-    ):
-      return _read(mapped, path)
+    # The pickles are decoded from memory: a read beyond its end gives less.
+    with path.open("rb") as file:
+      head = io.BytesIO(file.read(restricted_pickle.MAX_BYTES))
+    return _read(head, path)
   except restricted_pickle.ERRORS as error:
     reason = restricted_pickle.one_line(error)
     raise ValueError(f"{path}: {reason}") from error
 
 
-def _read(file: mmap.mmap, path: pathlib.Path) -> Any:
+def _read(head: io.BytesIO, path: pathlib.Path) -> Any:
   def load() -> Any:
-    return restricted_pickle.load(file)[0]
+    return restricted_pickle.load(head)[0]
 
   if load() != _MAGIC or load() != _PROTOCOL:
     raise ValueError("not a legacy torch file (wrong magic number)")
   if not load().get("little_endian") or sys.byteorder != "little":
     raise ValueError("big-endian torch files and machines are not supported")
-  result, storages = restricted_pickle.load(file)
-  end = path.stat().st_size
-  for key in load():
-    storage = storages.pop(key)
-    count = int.from_bytes(file.read(8), "little")
-    if count != storage.count:
-      raise ValueError(f"storage {key!r}: {count} values, not {storage.count}")
-    storage.path, storage.start = path, file.tell()
-    if storage.start + storage.nbytes > end:
-      raise ValueError(f"storage {key!r}: the file ends early")
-    file.seek(storage.nbytes, os.SEEK_CUR)
+  result, storages = restricted_pickle.load(head)
+  keys = pickle_values.typed(load(), list)
+  end, place = path.stat().st_size, head.tell()
+  with path.open("rb") as file:
+    for key in keys:
+      storage = storages.pop(pickle_values.typed(key, str))
+      file.seek(place)
+      count = int.from_bytes(file.read(_COUNT), "little")
+      if count != storage.count:
+        raise ValueError(
+          f"storage {key!r}: {count} values, not {storage.count}"
+        )
+      storage.path, storage.start = path, place + _COUNT
+      place = storage.start + storage.nbytes
+      if place > end:
+        raise ValueError(f"storage {key!r}: the file ends early")
   if storages:
     raise ValueError(f"no values for storages {sorted(storages)[:4]}")
   return result

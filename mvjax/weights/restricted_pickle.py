@@ -1,44 +1,27 @@
-"""Runs the pickles of `torch.save` without trust, and without pickle.
+"""Runs pickles without trust, and without pickle.
 
 A pickle is a program for a stack machine. The machine here knows only the
-instructions that put containers, plain values and tensors together. A global
-that a pickle names is never imported: it stays a name, which may lie in the
-result (training frameworks use classes as keys of their bookkeeping). Only
-the names in `_CALLABLES` can be called, and what runs then is a function of
-this file. Every other call is refused with the name of what was called.
+instructions that put containers, plain values, arrays and tensors together. A
+global that a pickle names is never imported: it stays a name, which may lie in
+the result (training frameworks use classes as keys of their bookkeeping). Only
+the names in `pickle_values.CALLABLES` can be called, and what runs then is a
+function of that file. Every other call is refused with the name of what was
+called. The work that a pickle can ask for is bounded by its number of steps.
 
 Tensors come out lazy. A tensor names a *storage* (a flat buffer, kept apart
 from the pickle) and says where in it it lives; whoever owns the file says
 afterwards where each storage is.
 """
 
-import dataclasses
 import io
-import math
-import mmap
-import pathlib
 import pickletools
-import re
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from mvjax.weights import tensors
+from mvjax.weights import pickle_values
 
-STORAGE_DTYPES = {
-  "DoubleStorage": np.dtype(np.float64),
-  "FloatStorage": np.dtype(np.float32),
-  "HalfStorage": np.dtype(np.float16),
-  "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-  "LongStorage": np.dtype(np.int64),
-  "IntStorage": np.dtype(np.int32),
-  "ShortStorage": np.dtype(np.int16),
-  "CharStorage": np.dtype(np.int8),
-  "ByteStorage": np.dtype(np.uint8),
-  "BoolStorage": np.dtype(np.bool_),
-}
 # What a damaged or hostile pickle can make the machine raise.
 ERRORS = (
   ArithmeticError,
@@ -48,84 +31,31 @@ ERRORS = (
   TypeError,
   ValueError,
 )
+# That of a checkpoint with thousands of tensors has less than one megabyte,
+# and a hundred thousand steps.
+MAX_BYTES = 1 << 26
+MAX_STEPS = 1 << 21
+# Bytes that are copied for a step.
+_COPIED = 256
 
 
 def one_line(error: Exception) -> str:
   """The message of an error, which may quote the file, in one short line."""
-  return " ".join(str(error).split())[:400]
+  return " ".join(str(error)[:2000].split())[:400]
 
 
-@dataclasses.dataclass(frozen=True)
-class Global:
-  """A class or function that a pickle names; nothing was imported."""
-
-  name: str
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class Storage:
-  """A flat buffer; its place is set by the owner of the file.
-
-  Attributes:
-    count: Elements.
-    path, start: The file and the byte of it where the buffer begins.
-    crc32: Check sum of the whole buffer, where the file has one.
-  """
-
-  dtype: np.dtype
-  count: int
-  path: pathlib.Path | None = None
-  start: int = 0
-  crc32: int | None = None
-
-  @property
-  def nbytes(self) -> int:
-    """Its length in the file."""
-    return self.count * self.dtype.itemsize
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StoredTensor:
-  """A lazy tensor in a storage; offset and strides count elements."""
-
-  storage: Storage
-  offset: int
-  shape: tuple[int, ...]
-  strides: tuple[int, ...]
-
-  @property
-  def dtype(self) -> np.dtype:
-    """That of the storage."""
-    return self.storage.dtype
-
-  def read(self) -> np.ndarray:
-    """The values; ValueError if the file is damaged there."""
-    storage = self.storage
-    if storage.path is None:
-      raise ValueError("the tensor's storage is not in the file")
-    whole = tensors.extent(self.shape, self.strides) == storage.count
-    return tensors.Stored(
-      path=storage.path,
-      start=storage.start + self.offset * storage.dtype.itemsize,
-      shape=self.shape,
-      dtype=storage.dtype,
-      strides=self.strides,
-      crc32=storage.crc32 if whole else None,
-    ).read()
-
-
-def load(file: io.BytesIO | mmap.mmap) -> tuple[Any, dict[str, Storage]]:
+def load(file: io.BytesIO) -> tuple[Any, dict[str, pickle_values.Storage]]:
   """Runs one pickle.
 
   Args:
-    file: Read from its position to the end of the pickle. A read beyond its
-      end must not allocate what was asked for (BytesIO and mmap do not).
+    file: Read from its position to the end of the pickle.
 
   Returns:
     What the pickle builds, and the storages that its tensors name, by key.
 
   Raises:
-    ValueError: an instruction or call is refused; names it.
+    ValueError: an instruction or call is refused, and named; or the pickle asks
+      for more than `MAX_STEPS`.
     ERRORS: the pickle is damaged.
   """
   machine = _Machine()
@@ -141,26 +71,34 @@ class _Machine:
 
   def __init__(self):
     self.stack: list[Any] = []
-    self.storages: dict[str, Storage] = {}
+    self.storages: dict[str, pickle_values.Storage] = {}
     self._marked: list[list[Any]] = []
     self._memo: dict[int, Any] = {}
+    self._steps = 0
 
   def run(self, opcode: str, argument: Any) -> None:
     """Carries out one instruction."""
+    self._spend(1)
     if opcode in _PUSHED:
       self.stack.append(argument)
     elif opcode in _FRESH:
       self.stack.append(_FRESH[opcode]())
-    elif opcode in ("PUT", "BINPUT", "LONG_BINPUT"):
+    elif opcode in ("BINPUT", "LONG_BINPUT"):
+      # Picklers count from 0; chosen numbers could collide in the memo.
+      if argument > self._steps:
+        raise ValueError(f"place {argument} of the memo")
       self._memo[argument] = self.stack[-1]
-    elif opcode in ("GET", "BINGET", "LONG_BINGET"):
+    elif opcode in ("BINGET", "LONG_BINGET"):
+      if argument not in self._memo:
+        raise ValueError(f"nothing is at place {argument} of the memo")
       self.stack.append(self._memo[argument])
     elif opcode in _INSTRUCTIONS:
       _INSTRUCTIONS[opcode](self)
     elif opcode == "GLOBAL":
-      self.stack.append(Global(argument.replace(" ", ".")))
+      self.stack.append(pickle_values.Global(argument.replace(" ", ".")))
     elif opcode in ("INST", "EXT1", "EXT2", "EXT4"):
-      _refuse(f"{argument}".replace(" ", "."))
+      name = f"{argument}".replace(" ", ".")
+      pickle_values.refuse(pickle_values.Global(name))
     elif opcode not in ("PROTO", "FRAME"):
       raise ValueError(f"refused the pickle instruction {opcode}")
 
@@ -188,57 +126,80 @@ class _Machine:
     self.stack.append(tuple(items))
 
   def extend(self, items: list[Any]) -> None:
-    _typed(self.stack[-1], list).extend(items)
+    pickle_values.typed(self.stack[-1], list).extend(items)
 
   def set_items(self, items: list[Any]) -> None:
     pairs = zip(items[::2], items[1::2], strict=True)
-    _typed(self.stack[-1], dict).update(_dict(list(pairs)))
+    pickle_values.add_items(pickle_values.typed(self.stack[-1], dict), pairs)
 
   def name_global(self) -> None:
-    module, name = self.take(2)
-    self.stack.append(Global(f"{module}.{name}"))
+    module, name = (pickle_values.typed(item, str) for item in self.take(2))
+    self.stack.append(pickle_values.Global(f"{module}.{name}"))
 
   def call(self) -> None:
     function, arguments = self.take(2)
-    if not isinstance(function, Global) or function.name not in _CALLABLES:
-      _refuse(getattr(function, "name", type(function).__name__))
-    self.stack.append(_CALLABLES[function.name](*_typed(arguments, tuple)))
+    known = isinstance(function, pickle_values.Global)
+    if not known or function.name not in pickle_values.CALLABLES:
+      pickle_values.refuse(function)
+    self._pay(pickle_values.typed(arguments, tuple))
+    self.stack.append(pickle_values.CALLABLES[function.name](*arguments))
 
   def new(self, count: int) -> None:
     """An object of any class would be built: never."""
-    first = self.take(count)[0]
-    _refuse(getattr(first, "name", type(first).__name__))
+    pickle_values.refuse(self.take(count)[0])
 
   def build(self) -> None:
-    """Changes to what is there: none has a meaning for arrays and containers.
+    """Changes to what is there: the content of arrays.
 
-    State dicts carry version numbers of their modules, numpy's scalars the
-    byte order of their type.
+    State dicts carry version numbers of their modules, numpy's types the order
+    of their bytes.
     """
     state = self.take(1)[0]
     target = self.stack[-1]
-    if isinstance(target, np.dtype):
-      if _typed(state, tuple)[1] not in ("<", "|", "="):
+    if isinstance(target, np.ndarray):
+      self._pay(pickle_values.typed(state, tuple))
+      pickle_values.fill(target, state)
+    elif isinstance(target, np.dtype):
+      if pickle_values.typed(state, tuple)[1] not in ("<", "|", "="):
         raise ValueError("numbers with their largest byte first")
     elif not isinstance(target, dict):
-      _refuse(getattr(target, "name", type(target).__name__))
+      pickle_values.refuse(target)
 
   def storage(self) -> None:
     """The buffer of `('storage', type, key, device, count)`."""
-    kind, named, *rest = _typed(self.take(1)[0], tuple)
-    if kind == "module":
-      _refuse(_typed(named, Global).name)
+    kind, named, *rest = pickle_values.typed(self.take(1)[0], tuple)
+    if pickle_values.typed(kind, str) == "module":
+      pickle_values.refuse(named)
     key, _, count, *view = rest
     if kind != "storage" or any(part is not None for part in view):
       raise ValueError("unknown storage description")
-    module, _, name = _typed(named, Global).name.rpartition(".")
-    if module != "torch" or name not in STORAGE_DTYPES:
-      _refuse(named.name)
-    new = Storage(dtype=STORAGE_DTYPES[name], count=_size(count))
-    old = self.storages.setdefault(_typed(key, str), new)
+    whole = pickle_values.typed(named, pickle_values.Global).name
+    module, _, name = whole.rpartition(".")
+    if module != "torch" or name not in pickle_values.STORAGE_DTYPES:
+      pickle_values.refuse(named)
+    new = pickle_values.Storage(
+      dtype=pickle_values.STORAGE_DTYPES[name], count=pickle_values.size(count)
+    )
+    old = self.storages.setdefault(pickle_values.typed(key, str), new)
     if (old.dtype, old.count) != (new.dtype, new.count):
-      raise ValueError(f"storage {key!r} has two types or sizes")
+      raise ValueError(f"storage {key[:40]!r} has two types or sizes")
     self.stack.append(old)
+
+  def _spend(self, steps: int) -> None:
+    self._steps += steps
+    if self._steps > MAX_STEPS:
+      raise ValueError(
+        f"a pickle of more than {MAX_STEPS} steps, as no weights need: export "
+        "them as safetensors instead"
+      )
+
+  def _pay(self, arguments: tuple[Any, ...]) -> None:
+    """Counts what a function may copy or walk: its arguments may be shared."""
+    for argument in arguments:
+      if isinstance(argument, (bytes, str)):
+        self._spend(len(argument) // _COPIED)
+      elif isinstance(argument, (dict, list, tuple)):
+        self._spend(len(argument))
 
 
 # Instructions whose decoded argument is the value.
@@ -272,83 +233,4 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine], None]] = {
   "OBJ": lambda machine: machine.new(len(machine.stack)),
   "NEWOBJ": lambda machine: machine.new(2),
   "NEWOBJ_EX": lambda machine: machine.new(3),
-}
-
-
-def _refuse(name: str) -> None:
-  raise ValueError(
-    f"refused to build {name}: only arrays and containers are read; export "
-    "the weights as safetensors instead"
-  )
-
-
-def _typed(value: Any, kind: type) -> Any:
-  if type(value) is not kind:
-    raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
-  return value
-
-
-def _size(value: Any) -> int:
-  if _typed(value, int) < 0:
-    raise ValueError(f"negative size {value}")
-  return value
-
-
-def _dict(pairs: Any = ()) -> dict[Any, Any]:
-  """A dictionary; its keys are plain, as hashing nested ones may never end."""
-  for key, _ in pairs:
-    if not isinstance(key, (str, int, float, bytes, Global, type(None))):
-      raise ValueError(f"a {type(key).__name__} as a key")
-  return dict(pairs)
-
-
-def _tensor(storage, offset, shape, strides, *_) -> StoredTensor:
-  """A view of a storage; its gradient flag and hooks are of no use."""
-  storage, offset = _typed(storage, Storage), _size(offset)
-  shape = tuple(map(_size, _typed(shape, tuple)))
-  strides = tuple(map(_size, _typed(strides, tuple)))
-  last = offset + tensors.extent(shape, strides)
-  # Overlapping elements would make a small file claim any amount of memory.
-  if last > storage.count or math.prod(shape) > storage.count:
-    raise ValueError(
-      f"a tensor of shape {shape}, strides {strides} and offset {offset} "
-      f"leaves its storage of {storage.count} values"
-    )
-  return StoredTensor(
-    storage=storage, offset=offset, shape=shape, strides=strides
-  )
-
-
-def _parameter(tensor, *_) -> StoredTensor:
-  return _typed(tensor, StoredTensor)
-
-
-def _numpy_dtype(spec, *_) -> np.dtype:
-  if not re.fullmatch("b1|[iu][1248]|f[248]", _typed(spec, str)):
-    raise ValueError(f"refused to build numpy.dtype {spec!r}")
-  return np.dtype(f"<{spec}")
-
-
-def _numpy_scalar(dtype, data) -> int | float | bool:
-  if not isinstance(dtype, np.dtype):
-    raise TypeError("a numpy scalar without a type")
-  return np.frombuffer(_typed(data, bytes), dtype, count=1)[0].item()
-
-
-def _encode(text, encoding) -> bytes:
-  """How a pickle for Python 2 spells bytes."""
-  if encoding not in ("latin1", "latin-1"):
-    raise ValueError(f"refused the encoding {encoding!r}")
-  return _typed(text, str).encode("latin-1")
-
-
-_CALLABLES: dict[str, Callable[..., Any]] = {
-  "collections.OrderedDict": _dict,
-  "torch.Size": lambda sizes: tuple(map(_size, sizes)),
-  "torch._utils._rebuild_tensor_v2": _tensor,
-  "torch._utils._rebuild_parameter": _parameter,
-  "numpy.dtype": _numpy_dtype,
-  "numpy.core.multiarray.scalar": _numpy_scalar,
-  "numpy._core.multiarray.scalar": _numpy_scalar,
-  "_codecs.encode": _encode,
 }

@@ -20,8 +20,6 @@ from typing import Any
 from mvjax.weights import restricted_pickle
 
 SIGNATURE = b"PK\x03\x04"
-# That of a checkpoint with thousands of tensors has less than one megabyte.
-_MAX_PICKLE = 1 << 26
 # Local file header: signature, then at 26 the lengths of name and extra field.
 _HEADER = struct.Struct("<26xHH")
 # Flags of an entry that is encrypted (bits 0 and 6) or a patch (5).
@@ -72,8 +70,11 @@ def _read(archive: zipfile.ZipFile, path: pathlib.Path) -> Any:
       raise ValueError("big-endian torch files are not supported")
   pickled = entries[f"{root}/data.pkl"]
   _require_plain(pickled, size)
-  if pickled.file_size > _MAX_PICKLE:
-    raise ValueError(f"data.pkl claims {pickled.file_size} bytes")
+  if pickled.file_size > restricted_pickle.MAX_BYTES:
+    raise ValueError(
+      f"data.pkl has {pickled.file_size} bytes, {restricted_pickle.MAX_BYTES} "
+      "at most: export the weights as safetensors instead"
+    )
   content = io.BytesIO(archive.read(pickled))
   result, storages = restricted_pickle.load(content)
   with path.open("rb") as file:

@@ -5,12 +5,14 @@ up. Its right is then +y, its up +z and its backward direction +x.
 """
 
 import json
+import math
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import build, loader, public_layouts, safe_numpy
+from data_pipeline import build, loader, public_layouts
 from mvjax import geometry
 
 MATRIX_WORLD = np.array(
@@ -167,23 +169,61 @@ def test_what_cannot_be_read_is_named(tmp_path):
     public_layouts.Description(name="chair", captions=("a",), front="up")
 
 
-class Harmful:
-  def __reduce__(self):
-    return (pytest.fail, ("code from a data file was run",))
+HUGE = 10**400
+NEST = (1.0,)
+for _ in range(200):
+  NEST = (NEST, NEST)
 
 
-def test_pickles_that_do_more_than_hold_data_are_refused(tmp_path):
-  path = tmp_path / "0.npy"
-  np.save(path, {"fov": Harmful()}, allow_pickle=True)
-  with pytest.raises(ValueError, match="0.npy: cannot be read safely"):
-    safe_numpy.load_object(path)
-  plain = {"a": np.arange(3), "b": [np.float64(2), "text"]}
-  np.save(path, plain, allow_pickle=True)
-  loaded = safe_numpy.load_object(path)
-  np.testing.assert_array_equal(loaded["a"], plain["a"])
-  assert loaded["b"] == plain["b"]
-  np.save(path, np.eye(3))
-  np.testing.assert_array_equal(safe_numpy.load_object(path), np.eye(3))
-  path.write_bytes(b"not an array")
-  with pytest.raises(ValueError, match="cannot be read safely"):
-    safe_numpy.load_object(path)
+@pytest.mark.parametrize(
+  "camera, reason",
+  [
+    ({"fov": 0, "matrix_world": [0.0] * 16}, "field of view 0: must"),
+    ({"fov": math.nan, "matrix_world": [0.0] * 16}, "field of view nan: must"),
+    ({"fov": "wide", "matrix_world": [0.0] * 16}, "field of view str: must"),
+    ({"fov": 0.7, "matrix_world": [0.0] * 12}, "must be 16 numbers"),
+    ({"fov": 0.7, "matrix_world": [["1"] * 4] * 4}, "must be 16 numbers"),
+    ({"fov": 0.7, "matrix_world": [HUGE] * 16}, "beyond all floats"),
+    # Copied out, it would have 2^200 parts.
+    ({"fov": 0.7, "matrix_world": NEST}, "must be 16 numbers"),
+    ({"fov": 0.7}, "needs a dict with fov and matrix_world"),
+    ([0.7], "needs a dict with fov and matrix_world"),
+    (None, "needs a dict with fov and matrix_world"),
+  ],
+)
+def test_a_camera_of_wrong_values_is_named(tmp_path, camera, reason):
+  folder = write_spad(tmp_path / "object", [MATRIX_WORLD])
+  path = folder / "cameras" / "0.npy"
+  with path.open("wb") as file:
+    np.lib.format.write_array_header_1_0(
+      file, {"descr": "|O", "fortran_order": False, "shape": ()}
+    )
+    # As numpy would, which cannot take the nest.
+    array = np.empty((), object)
+    array[()] = camera
+    pickle.dump(array, file, protocol=4)
+  with pytest.raises(ValueError, match=reason) as error:
+    public_layouts.read_spad(folder, CHAIR)
+  assert str(path) in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_matrix_in_rows_is_the_same_camera(tmp_path):
+  want = public_layouts.read_spad(
+    write_spad(tmp_path / "flat", [MATRIX_WORLD]), CHAIR
+  )
+  for number, rows in enumerate(
+    (MATRIX_WORLD.tolist(), MATRIX_WORLD, list(MATRIX_WORLD))
+  ):
+    folder = write_spad(tmp_path / str(number), [MATRIX_WORLD])
+    camera = {"fov": FIELD_OF_VIEW, "matrix_world": rows}
+    np.save(folder / "cameras" / "0.npy", camera, allow_pickle=True)
+    got = public_layouts.read_spad(folder, CHAIR)
+    np.testing.assert_array_equal(got.camera_to_world, want.camera_to_world)
+
+
+def test_a_matrix_of_objects_is_no_camera(tmp_path):
+  folder = write_zero123(tmp_path / "object", [MATRIX_WORLD])
+  path = folder / "000.npy"
+  np.save(path, {"a": 1}, allow_pickle=True)
+  with pytest.raises(ValueError, match=f"{path}: must be a .3, 4. matrix"):
+    public_layouts.read_zero123(folder, CHAIR)

@@ -14,6 +14,7 @@ import refusal
 from torch_files import (
   call,
   global_,
+  integer,
   ordered,
   sequence,
   storage,
@@ -23,7 +24,7 @@ from torch_files import (
   write_zip,
 )
 
-from mvjax.weights import weight_file
+from mvjax.weights import restricted_pickle, torch_zip, weight_file
 
 MARKER = "marker-of-a-pickle"
 FOUR = ("0", np.arange(4, dtype=np.float32))
@@ -101,6 +102,33 @@ def duplicate(path):
 
 # A tuple in a tuple in a tuple ...
 NESTED = b")" + b"\x85" * 1000
+# Each holds the one before it twice: 2^100 parts for whoever walks through.
+SHARED = b")" + b"".join(
+  b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(100)
+)
+ENCODE = global_("_codecs", "encode")
+DICT = global_("collections", "OrderedDict")
+
+
+def array(shape, spec, content, *, times=1):
+  """An array of numpy as pickles have it."""
+  new = call(
+    global_("numpy.core.multiarray", "_reconstruct"),
+    global_("numpy", "ndarray"),
+    sequence(integer(0)),
+    text("b"),
+  )
+  dtype = call(global_("numpy", "dtype"), text(spec), integer(0), integer(1))
+  filled = sequence(
+    integer(1), sequence(*map(integer, shape)), dtype, b"\x89", content
+  )
+  return new + (filled + b"b") * times
+
+
+def in_bytes(value):
+  return b"B" + struct.pack("<I", len(value)) + value
+
+
 STACK_GLOBAL = b"\x8c\x05posix\x8c\x06system\x93"
 COMPRESSED = {"compression": zipfile.ZIP_DEFLATED}
 ZEROS = ("0", np.zeros(4_000_000, np.float32))
@@ -252,6 +280,61 @@ FILES = {
   "unknown opcode": (zipped(b"\xff"), "opcode"),
   "text opcode": (zipped(b"I1\n"), "INT"),
   "key that is hashed for ever": (zipped(b"}" + NESTED + b"Ns"), "as a key"),
+  "parts of parts as a module": (
+    zipped(SHARED + text("x") + b"\x93"),
+    "tuple instead of str",
+  ),
+  "parts of parts as an encoding": (
+    zipped(call(ENCODE, text("x"), SHARED)),
+    "tuple instead of str",
+  ),
+  "parts of parts as the keys of a legacy file": (
+    lambda path: write_legacy(path, GOOD, FOUR, keys=b"]" + SHARED + b"a"),
+    "tuple instead of str",
+  ),
+  "parts of parts": (zipped(SHARED), "holds a tuple"),
+  "5,000 levels": (
+    zipped(b")" + b"\x85" * 5_000 + text("x") + b"\x93"),
+    "tuple instead of str",
+  ),
+  "one key as number and text": (
+    zipped(b"}(" + b"K\x01N" + text("1") + b"Nu"),
+    "the key '1' twice",
+  ),
+  "a memo of chosen places": (
+    zipped(b"Nr" + struct.pack("<I", 2**31)),
+    "place 2147483648 of the memo",
+  ),
+  "100 axes": (viewed((1,) * 100, (1,) * 100), "100 axes, 64 at most"),
+  "a size of many digits": (
+    zipped(
+      call(
+        global_("torch", "Size"),
+        sequence(b"\x8b" + struct.pack("<I", 5000) + b"\x7f" * 5000),
+      )
+    ),
+    r"a size beyond 2\^63",
+  ),
+  "array of objects": (
+    zipped(array((2,), "O8", b"](NNe")),
+    "array of objects",
+  ),
+  "array of pointers": (
+    zipped(array((), "O8", in_bytes(b"\x41" * 8))),
+    "bytes instead of list",
+  ),
+  "array beyond its bytes": (
+    zipped(array((2_000_000_000,), "f8", in_bytes(bytes(8)))),
+    "in 8 bytes, which do not fit",
+  ),
+  "array of other objects": (
+    zipped(array((1,), "V8", in_bytes(bytes(8)))),
+    "numpy.dtype 'V8'",
+  ),
+  "array filled twice": (
+    zipped(array((), "O8", b"](Ne", times=2)),
+    "filled twice",
+  ),
   "a list": (zipped(b"]"), "holds a list"),
   "no tensors": (
     zipped(b"}" + text("epoch") + b"K\x01s"),
@@ -312,6 +395,50 @@ def test_files(tmp_path, monkeypatch, kind):
   # The reader's own refusal, not that of the type checks of the tests.
   assert "Type-check" not in message
   assert not (tmp_path / MARKER).exists()
+
+
+LONG = sequence(b"K\0" * 60)
+# Bodies that do much work with what they hold once.
+WORK = {
+  "steps": b"N" * 40_000,
+  "one text copied often": b"("
+  + text("x" * 30_000)
+  + b"q\0"
+  + call(ENCODE, b"h\0", text("latin1")) * 300,
+  "one list walked often": b"(]("
+  + b"".join(text(f"{i}") + b"N\x86" for i in range(99))
+  + b"eq\0"
+  + call(DICT, b"h\0") * 300,
+  "sizes walked often": b"("
+  + LONG
+  + b"q\0"
+  + call(global_("torch", "Size"), b"h\0") * 400,
+  "bytes copied often": b"("
+  + in_bytes(bytes(30_000))
+  + b"q\0"
+  + array((30_000,), "u1", b"h\0") * 300,
+}
+
+
+@pytest.mark.parametrize("kind", WORK)
+def test_the_work_of_a_pickle_is_bounded(tmp_path, monkeypatch, kind):
+  monkeypatch.setattr(restricted_pickle, "MAX_STEPS", 20_000)
+  path = write_zip(tmp_path / "weights.file", WORK[kind])
+  refusal.check(
+    lambda: weight_file.open_weights(path),
+    tmp_path,
+    names="weights.file",
+    reason="a pickle of more than 20000 steps.*safetensors",
+  )
+
+
+def test_keys_cannot_be_chosen_to_collide(tmp_path):
+  """Multiples of 2^61 - 1 have one hash; as text they have random ones."""
+  keys = [i * (2**61 - 1) for i in range(1, 9)]
+  pairs = b"".join(b"\x8a\x0b" + k.to_bytes(11, "little") + b"N" for k in keys)
+  path = write_zip(tmp_path / "weights.file", b"}(" + pairs + b"u")
+  assert len({hash(key) for key in keys}) == 1
+  assert list(torch_zip.read_torch_zip(path)) == [str(key) for key in keys]
 
 
 def test_what_these_are_made_from_is_not_damaged(tmp_path):

@@ -120,7 +120,7 @@ def test_bookkeeping_of_training_programs_is_passed_over(path):
   assert content["size"] == (2, 3)
   assert content["rates"] == [1e-4]
   [(key, value)] = content["callbacks"].items()
-  assert key.name == f"{module}.ModelCheckpoint"
+  assert key == f"{module}.ModelCheckpoint"
   assert value == {"best": 2.5}
   assert weight_file.open_weights(path).keys() == VALUES.keys()
 

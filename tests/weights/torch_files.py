@@ -89,8 +89,8 @@ def write_zip(path, body, *storages, order="little", extra=(), **options):
   return path
 
 
-def write_legacy(path, body, *storages):
-  """Writes the format before torch 1.6."""
+def write_legacy(path, body, *storages, keys=None):
+  """Writes the format before torch 1.6; `keys` as opcodes, if not as is."""
   file = io.BytesIO()
   for head in (
     0x1950A86A20F9469CFC6C,
@@ -99,7 +99,10 @@ def write_legacy(path, body, *storages):
   ):
     pickle.dump(head, file, protocol=2)
   file.write(PROTOCOL_2 + body + b".")
-  pickle.dump([key for key, _ in storages], file, protocol=2)
+  if keys is None:
+    pickle.dump([key for key, _ in storages], file, protocol=2)
+  else:
+    file.write(PROTOCOL_2 + keys + b".")
   for _, values in storages:
     file.write(struct.pack("<q", values.size) + values.tobytes())
   path.write_bytes(file.getvalue())
