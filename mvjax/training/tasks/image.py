@@ -34,31 +34,38 @@ def make(
       caption_dropout=config.train.caption_dropout,
     )
 
-  def errors(params, batch, drawn, frozen):
+  def clean(params, batch, drawn, frozen):
+    """Latents and texts of a batch."""
     params = {**frozen, **params}
     ids = denoising.drop_captions(
       batch["ids"],
       frozen["empty"],
       dropped=drawn["captionless"],
     )
+    latents = denoising.latents_of(
+      model, params, batch=batch, noise=drawn["posterior"]
+    )
+    return latents, model.encode_text(params, ids)
+
+  def errors(params, drawn, latents, text):
     return denoising.denoising_errors(
       model,
       params,
-      latents=denoising.latents_of(
-        model, params, batch=batch, noise=drawn["posterior"]
-      ),
-      text=model.encode_text(params, ids),
+      latents=latents,
+      text=text,
       cameras=None,
       drawn=drawn,
       min_snr=config.train.min_snr,
     )
 
-  def loss(*args):
-    return errors(*args).mean(), {}
+  def loss(params, batch, drawn, frozen):
+    inputs = clean(params, batch, drawn, frozen)
+    return errors(params, drawn, *inputs).mean(), {}
 
   def measure(params, batch, drawn, frozen):
+    inputs = clean(params, batch, drawn, frozen)
     return ruler.at_times(
-      lambda time: errors(params, batch, drawn | {"time": time}, frozen),
+      lambda time: errors(params, drawn | {"time": time}, *inputs),
       shape=drawn["time"].shape,
       length=model.schedule.num_train_timesteps,
     )

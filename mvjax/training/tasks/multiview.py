@@ -70,7 +70,8 @@ def make(
       ),
     }
 
-  def errors(params, batch, drawn, frozen, *, sees_cameras):
+  def clean(params, batch, drawn, frozen):
+    """Latents and texts of a batch."""
     params = {**frozen, **params}
     empty = model.encode_text(params, frozen["empty"][None])[0]
     text = denoising.drop_captions(
@@ -83,6 +84,9 @@ def make(
     latents = denoising.latents_of(
       model, params, batch=batch, noise=drawn["posterior"]
     )
+    return latents, text
+
+  def errors(params, batch, drawn, latents, text, *, sees_cameras=True):
     cameras = None
     if sees_cameras:
       # Depth samples are random within their pieces.
@@ -103,15 +107,22 @@ def make(
       min_snr=config.train.min_snr,
     )
 
-  def loss(*args, sees_cameras):
-    return errors(*args, sees_cameras=sees_cameras).mean(), {}
+  def loss(params, batch, drawn, frozen, *, sees_cameras):
+    found = errors(
+      params,
+      batch,
+      drawn,
+      *clean(params, batch, drawn, frozen),
+      sees_cameras=sees_cameras,
+    )
+    return found.mean(), {}
 
   def measure(params, batch, drawn, frozen):
-    captions = {"captionless": jnp.zeros_like(drawn["captionless"])}
+    drawn |= {"captionless": jnp.zeros_like(drawn["captionless"])}
+    inputs = clean(params, batch, drawn, frozen)
 
     def of_views(time, cut):
-      fixed = drawn | captions | {"time": time, "cut": cut}
-      return errors(params, batch, fixed, frozen, sees_cameras=True)
+      return errors(params, batch, drawn | {"time": time, "cut": cut}, *inputs)
 
     return ruler.of_views(
       of_views,
