@@ -1,5 +1,7 @@
 """Folders of renders to a TFDS data set on disk, whole or in parts."""
 
+import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -8,6 +10,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +19,7 @@ import tqdm
 from etils import epath
 from tensorflow_datasets.core import shuffle
 
-from data_pipeline import shards
+from data_pipeline import fields, shards
 from data_pipeline.renders import (
   rendered_object,
   renders_dataset_builder,
@@ -28,15 +31,17 @@ from mvjax import atomic, storage
 _HELD_OUT = "held_out_objects.json"
 
 
-def find_rendered(
-  renders: pathlib.Path,
-) -> list[rendered_object.RenderedObject]:
-  """Every finished render folder under `renders`, sorted by folder name.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built:
+  """A data set, and what is not in it.
 
-  Raises:
-    ValueError: if there is none.
+  Attributes:
+    folder: the data set: `LoaderSettings.path`.
+    refused: the reason for each object that could not be read, by uid.
   """
-  return [rendered_object.read_render_folder(f) for f in _folders(renders)]
+
+  folder: epath.Path
+  refused: Mapping[str, str]
 
 
 def _folders(renders: pathlib.Path) -> list[pathlib.Path]:
@@ -58,7 +63,7 @@ def build_renders(
   out: epath.PathLike,
   *,
   shard: shards.Shard | None = None,
-) -> epath.Path:
+) -> Built:
   """Builds the data set of all finished render folders, or a worker's part.
 
   Which objects are held out depends on all of them, so that is decided first
@@ -68,9 +73,6 @@ def build_renders(
     renders: what `data render` wrote; it must not grow while workers build.
     out: the TFDS data directory.
     shard: the part to build; None: everything, in one folder.
-
-  Returns:
-    The folder that was built.
 
   Raises:
     ValueError: see `build`; or there are no renders, or not one for a part.
@@ -83,10 +85,17 @@ def build_renders(
       f"shard: of {len(folders)} objects none is left for part {shard.name}; "
       "make fewer parts"
     )
+  found, refused = [], {}
+  for folder in own:
+    try:
+      found.append(rendered_object.read_render_folder(folder))
+    except ValueError as error:
+      refused[folder.name] = str(error)
   return build(
-    [rendered_object.read_render_folder(folder) for folder in own],
+    found,
     out if shard is None else epath.Path(out) / shard.name,
     held_out=held_out,
+    refused=refused,
   )
 
 
@@ -98,13 +107,14 @@ def _held_out(
   digest = hashlib.sha256(listing.encode()).hexdigest()
   path = renders / _HELD_OUT
   if path.exists():
-    found = json.loads(path.read_text())
-    if found["folders_sha256"] == digest:
-      return frozenset(found["uids"])
+    found = fields.Fields.read(path)
+    if found.get("folders_sha256", str) == digest:
+      return frozenset(found.get("uids", list))
   named = []
   for folder in tqdm.tqdm(folders, desc="names", unit="object", disable=None):
-    meta = json.loads((folder / "meta.json").read_text())
-    named.append((meta["uid"], meta["name"]))
+    with contextlib.suppress(ValueError):  # refused by whose part it is
+      meta = fields.Fields.read(folder / "meta.json")
+      named.append((meta.words("uid"), meta.words("name")))
   uids = splits.held_out_objects(named)
   content = {"folders_sha256": digest, "uids": sorted(uids)}
   atomic.write_text(path, json.dumps(content))
@@ -116,37 +126,57 @@ def build(
   out: epath.PathLike,
   *,
   held_out: frozenset[str] | None = None,
-) -> epath.Path:
+  refused: Mapping[str, str] = types.MappingProxyType({}),
+) -> Built:
   """Writes `out`/renders/<version>, or finds it already there.
+
+  An object whose pictures cannot be decoded is left out.
 
   Args:
     objects: from `rendered_object` or from a reader of `public_layouts`.
     out: the TFDS data directory.
     held_out: uids of the split `held_out_objects`; None: decided by these
       objects.
-
-  Returns:
-    The folder of the data set: `LoaderSettings.path`.
+    refused: why others are not among them, by uid.
 
   Raises:
-    ValueError: if two objects share a uid, or another data set is there.
+    ValueError: if two objects share a uid, none is left, or another data set
+      is there.
   """
   uids = [item.uid for item in objects]
-  if not uids or len(set(uids)) < len(uids):
+  if len(set(uids)) < len(uids):
     twice = sorted({uid for uid in uids if uids.count(uid) > 1})
-    raise ValueError(
-      f"objects: needs at least one, and no uid twice; got {len(uids)}, "
-      f"twice: {', '.join(twice) or 'none'}"
-    )
+    raise ValueError(f"objects: no uid may be there twice: {', '.join(twice)}")
+  refused = {**refused, **_undecodable(objects)}
+  objects = [item for item in objects if item.uid not in refused]
+  if not objects:
+    reason = next(iter(refused.values()), "there is none")
+    raise ValueError(f"objects: of {len(refused)} none can be read; {reason}")
   if held_out is None:
     held_out = splits.held_out_objects((o.uid, o.name) for o in objects)
-  return write(
+  folder = write(
     functools.partial(
       renders_dataset_builder.Builder, objects=objects, held_out=held_out
     ),
     out,
     {"source_digest": renders_dataset_builder.source_digest(objects)},
   )
+  return Built(folder=folder, refused=refused)
+
+
+def _undecodable(
+  objects: Sequence[rendered_object.RenderedObject],
+) -> dict[str, str]:
+  """Objects with a broken picture: a data set cannot leave them out later."""
+  found = {}
+  for item in tqdm.tqdm(objects, desc="check", unit="object", disable=None):
+    try:
+      item.read_depths()
+      for number in range(len(item.looks)):
+        item.read_images(number)
+    except ValueError as error:
+      found[item.uid] = str(error)
+  return found
 
 
 def write(

@@ -105,13 +105,12 @@ class Fields:
     self,
     name: str,
     *,
-    low: float,
-    high: float,
-    kind: type = float,
+    low: int | float,
+    high: int | float,
     default: Any = _REQUIRED,
   ) -> Any:
-    """A number that is not outside of two bounds; see `get`."""
-    value = self.get(name, kind, default)
+    """A number of the bounds' type that is not outside of them; see `get`."""
+    value = self.get(name, type(low), default)
     if value is not default and not low <= value <= high:
       raise self.error(name, f"must be {low:.6g} to {high:.6g}")
     return value

@@ -25,16 +25,17 @@ def inside(root: pathlib.Path, name: str) -> pathlib.Path:
   return path
 
 
-def picture(root: pathlib.Path, frame: fields.Fields) -> pathlib.Path:
-  """The file of a frame of NeRF's, which may leave the suffix .png out.
+def picture(
+  root: pathlib.Path, record: fields.Fields, name: str
+) -> pathlib.Path:
+  """The file that a field names; it may leave the suffix .png out.
 
   Raises:
-    ValueError: its file_path is none, or would leave `root`.
+    ValueError: it is no file's name, or would leave `root`.
   """
+  text = record.words(name)
   try:
-    path = inside(root, frame.words("file_path"))
+    path = inside(root, text)
   except ValueError as error:
-    raise ValueError(
-      f"{frame.where}: {frame.place}file_path: {error}"
-    ) from error
+    raise record.error(name, f"must stay inside: {error}") from error
   return path if path.suffix else path.with_suffix(".png")

@@ -22,7 +22,7 @@ MOST_VIEWS = 1024
 # Pillow would hand other formats to other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP")
 # Pillow has no error of its own for most of what can be wrong.
-_DAMAGE = (
+DAMAGE = (
   ArithmeticError,
   AttributeError,
   EOFError,
@@ -44,7 +44,8 @@ def read(
 
   Args:
     files: PNG, JPEG or WebP.
-    mode: of Pillow's, to convert to; None: as the files are.
+    mode: of Pillow's, to convert to; 'I;16' is for files of 16-bit gray alone;
+      None: as the files are.
 
   Raises:
     ValueError: a file is no picture or damaged, or they are too large together;
@@ -76,6 +77,8 @@ def check_views(count: int, what: str) -> None:
 
 def _decode(file: pathlib.Path, mode: str | None) -> np.ndarray:
   with _opened(file) as picture:
+    if mode == "I;16" and picture.mode != mode:
+      raise ValueError(f"is {picture.mode}, must be 16-bit gray")
     return np.asarray(picture.convert(mode) if mode else picture)
 
 
@@ -87,7 +90,7 @@ def _opened(file: pathlib.Path) -> Iterator[Image.Image]:
       warnings.simplefilter("ignore", Image.DecompressionBombWarning)
       with Image.open(file, formats=_FORMATS) as picture:
         yield picture
-  except _DAMAGE as error:
+  except DAMAGE as error:
     raise ValueError(
       f"{file}: damaged picture ({error}); write it again or remove its folder"
     ) from error

@@ -8,12 +8,11 @@
   {fov: radians, matrix_world: 16 numbers}, the latter camera to world in
   Blender camera axes; no pickle is run (`numpy_file`). Depths (EXR) are not
   read.
-* transforms: the `transforms.json` of NeRF tools, `{camera_angle_x, frames:
-  [{file_path, transform_matrix}]}`, with the same kind of matrices. MVDream
-  published no files; this is what most Blender scripts for its training data
-  write, and what the sampler here writes. Also understood, per file or per
-  frame: `fl_x, fl_y, cx, cy, w, h` in pixels, and `group` per frame (views
-  without one are one group).
+* transforms: the `transforms.json` of NeRF tools (`nerf`), with the same kind
+  of matrices; `file_path` names each frame's image. MVDream published no files;
+  this is what most Blender scripts for its training data write, and what the
+  sampler here writes. A frame may have a `group`, a whole number (views without
+  one are one group).
 
 The worlds are Blender's, z up, into which a glTF object is imported with its
 front along -y. The world is turned about z so that the front looks along +x,
@@ -23,7 +22,6 @@ are kept: a Zero123 object fills a unit cube, so it lies inside the unit ball.
 
 import dataclasses
 import functools
-import json
 import logging
 import math
 import pathlib
@@ -32,9 +30,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
-from data_pipeline import files
+from data_pipeline import fields, files, nerf, pictures
 from data_pipeline.renders import rendered_object
 from mvjax.weights import numpy_file
 
@@ -43,16 +40,6 @@ ZERO123_FIELD_OF_VIEW = 2 * math.atan(32 / 2 / 35)
 
 _MAX_CAMERA_BYTES = 1 << 16
 """A .npy file of one camera has less than a thousand."""
-
-_RECORD_ERRORS = (
-  ArithmeticError,
-  AttributeError,
-  LookupError,
-  RecursionError,
-  TypeError,
-  ValueError,
-)
-"""What a record of the wrong types makes its reader raise."""
 
 _QUARTER_TURNS = {"+x": 0, "-y": 1, "-x": 2, "+y": 3}
 """From the direction an object looks along to +x, counter-clockwise."""
@@ -74,12 +61,25 @@ class Description:
   category: str = ""
   front: str = "-y"
 
-  def __post_init__(self):
-    if self.front not in _QUARTER_TURNS or not self.captions:
-      raise ValueError(
-        f"{self}: needs a caption, and front must be one of "
-        f"{', '.join(_QUARTER_TURNS)}"
-      )
+  @classmethod
+  def of(cls, row: fields.Fields) -> "Description":
+    """From an entry of the captions file.
+
+    Raises:
+      ValueError: a field is wrong, or there is no such field.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]
+    if unknown := row.content.keys() - set(known):
+      raise row.error(min(unknown), f"must be one of {', '.join(known)}")
+    front = row.get("front", str, default=cls.front)
+    if front not in _QUARTER_TURNS:
+      raise row.error("front", f"must be one of {', '.join(_QUARTER_TURNS)}")
+    return cls(
+      name=row.words("name"),
+      captions=row.texts("captions"),
+      category=row.get("category", str, default=""),
+      front=front,
+    )
 
 
 def read_zero123(
@@ -161,25 +161,14 @@ def read_transforms(
     ValueError: if the file lacks a field or names an image outside of the
       folder, or no view is usable.
   """
-  path = folder / "transforms.json"
-  try:
-    data = json.loads(path.read_text())
-    frames = data["frames"]
-    cameras = [np.array(f["transform_matrix"], np.float64) for f in frames]
-    lenses = [_frame_lens({**data, **frame}) for frame in frames]
-    images = [_inside(folder, frame["file_path"]) for frame in frames]
-  except _RECORD_ERRORS as error:
-    reason = repr(error)[:200]
-    raise ValueError(f"{path}: not a NeRF camera file ({reason})") from error
-  if not frames or any(camera.shape != (4, 4) for camera in cameras):
-    raise ValueError(f"{path}: every transform_matrix must be [4, 4]")
+  frames = nerf.read(fields.Fields.read(folder / "transforms.json"))
   return _assemble(
     folder,
     description,
-    images,
-    np.stack(cameras),
-    intrinsics=np.stack(lenses),
-    groups=[frame.get("group", 0) for frame in frames],
+    [files.picture(folder, frame, "file_path") for frame in frames.records],
+    frames.poses,
+    intrinsics=frames.intrinsics,
+    groups=[rendered_object.group_of(f, default=0) for f in frames.records],
   )
 
 
@@ -195,34 +184,39 @@ LAYOUTS: Mapping[
 
 def find_objects(
   root: pathlib.Path, layout: str, *, captions: pathlib.Path
-) -> list[rendered_object.RenderedObject]:
+) -> tuple[list[rendered_object.RenderedObject], dict[str, str]]:
   """Every object under `root` that the captions file describes.
 
   Args:
-    root: one folder for each object.
+    root: one folder for each object; what has none is passed over.
     layout: a key of `LAYOUTS`.
     captions: JSON, `{folder name: {name, captions: [..]}}`, optionally with
       `category` and `front` (see `Description`).
 
+  Returns:
+    The objects, and why others are not among them, by folder name.
+
   Raises:
-    ValueError: for an unknown layout or an empty result.
+    ValueError: for an unknown layout, a captions file that is none, or where
+      no folder is described.
   """
   if layout not in LAYOUTS:
     raise ValueError(f"layout={layout}: must be one of {', '.join(LAYOUTS)}")
-  found = []
-  for uid, row in sorted(json.loads(captions.read_text()).items()):
-    if not (root / uid).is_dir():
-      logging.warning("%s: no such folder, skipped", root / uid)
-      continue
+  rows = fields.Fields.read(captions)
+  found, refused = [], {}
+  for uid in sorted(rows.content):
     try:
-      row = {**row, "captions": tuple(row["captions"])}
-      description = Description(**row)
-      found.append(LAYOUTS[layout](root / uid, description))
-    except (ValueError, KeyError, TypeError) as error:
-      logging.warning("%s: %s, skipped", uid, error)
-  if not found:
-    raise ValueError(f"{root}: no usable object is described in {captions}")
-  return found
+      folder = files.inside(root, uid)
+      if not folder.is_dir():
+        logging.warning("%s: no such folder, skipped", folder)
+        continue
+      row = fields.Fields.of(rows.content[uid], f"{captions}: {uid}")
+      found.append(LAYOUTS[layout](folder, Description.of(row)))
+    except ValueError as error:
+      refused[uid] = str(error)
+  if not found and not refused:
+    raise ValueError(f"{root}: no folder in there is described in {captions}")
+  return found, refused
 
 
 def _assemble(
@@ -236,14 +230,16 @@ def _assemble(
 ) -> rendered_object.RenderedObject:
   """Turns the world, drops broken cameras and defers reading the pixels."""
   # Blender's camera axes to OpenCV's: y and z point the other way.
-  cameras = cameras @ np.diag([1.0, -1.0, -1.0, 1.0])
+  cameras = cameras * np.array([1.0, -1.0, -1.0, 1.0])
   quarter = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
   turns = _QUARTER_TURNS[description.front]
-  cameras = np.linalg.matrix_power(quarter, turns) @ cameras
+  with np.errstate(invalid="ignore", over="ignore"):  # dropped below
+    cameras = np.linalg.matrix_power(quarter, turns) @ cameras
+    away = np.linalg.norm(cameras[:, :3, 3], axis=-1)
   # A camera at the origin, inside the object, occurs in public data (SPAD's
   # samples); so do singular matrices.
   usable = np.isfinite(cameras).all((1, 2))
-  usable &= np.linalg.norm(cameras[:, :3, 3], axis=-1) > 1e-3
+  usable &= away > 1e-3
   kept = [view for view, good in enumerate(usable) if good]
   if not kept:
     raise ValueError(f"{folder}: no usable camera")
@@ -256,14 +252,17 @@ def _assemble(
     material=None,
     captions=description.captions,
   )
+  camera = rendered_object.check_cameras(
+    str(folder), cameras[kept], intrinsics=intrinsics[kept]
+  )
   text = f"{description}{cameras[kept].tolist()}{intrinsics[kept].tolist()}"
   return rendered_object.RenderedObject(
     uid=folder.name,
     name=description.name,
     noun=description.name,
     category=description.category,
-    camera_to_world=cameras[kept].astype(np.float32),
-    intrinsics=intrinsics[kept].astype(np.float32),
+    camera_to_world=camera.camera_to_world,
+    intrinsics=camera.intrinsics,
     group=np.array(groups, np.int32)[kept],
     looks=(look,),
     digest=rendered_object.digest_files(images, text),
@@ -318,28 +317,6 @@ def _lens(field_of_view: Any) -> Float[np.ndarray, "3 3"]:
   return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
 
 
-def _frame_lens(frame: Mapping[str, Any]) -> Float[np.ndarray, "3 3"]:
-  """Focal lengths in pixels win over angles; images are square."""
-  if "fl_x" not in frame:
-    return _lens(frame["camera_angle_x"])
-  width, height = frame["w"], frame["h"]
-  fl_y = frame.get("fl_y", frame["fl_x"])
-  cx, cy = frame.get("cx", width / 2), frame.get("cy", height / 2)
-  return np.array(
-    [
-      [frame["fl_x"] / width, 0, cx / width],
-      [0, fl_y / height, cy / height],
-      [0, 0, 1],
-    ]
-  )
-
-
-def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
-  """The image of a frame; the extension .png may be left out."""
-  path = files.inside(folder, name)
-  return path if path.suffix else path.with_suffix(".png")
-
-
 def _read_images(
   paths: Sequence[pathlib.Path], look: int
 ) -> UInt8[np.ndarray, "v h w 4"]:
@@ -349,10 +326,7 @@ def _read_images(
     ValueError: unless all are square and of one size.
   """
   del look  # there is one
-  images = []
-  for path in paths:
-    with Image.open(path) as image:
-      images.append(np.asarray(image.convert("RGBA")))
+  images = pictures.read(paths, "RGBA")
   shapes = {image.shape for image in images}
   if len(shapes) > 1 or images[0].shape[0] != images[0].shape[1]:
     raise ValueError(f"{paths[0].parent}: images must be square, of one size")

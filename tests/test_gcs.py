@@ -40,7 +40,7 @@ def build_parts(renders, out):
   return [
     build.build_renders(
       renders, out, shard=shards.Shard(index=index, count=PARTS)
-    )
+    ).folder
     for index in range(PARTS)
   ]
 

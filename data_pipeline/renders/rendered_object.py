@@ -7,15 +7,16 @@ there is no surface.
 """
 
 import dataclasses
-import functools
 import hashlib
-import json
+import math
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
-from PIL import Image
+
+from data_pipeline import fields, files, pictures
+from mvjax import geometry
 
 DEPTH_SCALE = 8192.0
 """Depth PNG units per unit of length; the largest depth is just under 8."""
@@ -70,50 +71,76 @@ def read_render_folder(folder: pathlib.Path) -> RenderedObject:
   """Reads the metadata of one folder written by the renderer.
 
   Raises:
-    ValueError: if meta.json lacks a field, an image file is absent, a camera
-      is not finite, or there is no view or look.
+    ValueError: if a field of meta.json is not what it should be, an image file
+      is absent, a camera is none, or there is no view or look.
   """
   path = folder / "meta.json"
-  text = path.read_text()
-  try:
-    meta = json.loads(text)
-    views = meta["views"]
-    looks = tuple(
-      Look(
-        look=look["look"],
-        material=look["material"],
-        captions=tuple(look["captions"]),
-      )
-      for look in meta["looks"]
-    )
-    files = [folder / look["file"] for look in meta["looks"]]
-    cameras = np.array([view["camera_to_world"] for view in views], np.float32)
-    lenses = np.array([view["intrinsics"] for view in views], np.float32)
-    group = np.array([view["group"] for view in views], np.int32)
-    tiles = (len(views), meta["tile_columns"], meta["image_size"])
-    identity = {
-      key: meta[key] or "" for key in ("uid", "name", "noun", "category")
-    }
-  except (KeyError, json.JSONDecodeError) as error:
-    raise ValueError(
-      f"{path}: not a render folder's metadata ({error!r}); "
-      "delete the folder and render the object again"
-    ) from error
-  if not views or not looks or not all(look.captions for look in looks):
-    raise ValueError(f"{path}: needs views, looks and captions in every look")
-  if not (np.isfinite(cameras).all() and np.isfinite(lenses).all()):
-    raise ValueError(f"{path}: a camera is not finite; render it again")
+  meta = fields.Fields.read(path)
+  views, looks = meta.objects("views"), meta.objects("looks")
+  if not views or not looks:
+    raise ValueError(f"{path}: needs views and looks; render the object again")
+  pictures.check_views(len(views), str(path))
+  camera = check_cameras(
+    str(path),
+    np.stack([view.matrix("camera_to_world", 4, 4) for view in views]),
+    intrinsics=np.stack([view.matrix("intrinsics", 3, 3) for view in views]),
+  )
+  images = [files.picture(folder, look, "file") for look in looks]
   depth = folder / "depth.png"
-  digest = digest_files([*files, depth], text)
+  side = math.isqrt(pictures.MOST_PIXELS)
+  tiles = {
+    "count": len(views),
+    "columns": meta.number("tile_columns", low=1, high=side),
+    "size": meta.number("image_size", low=1, high=side),
+  }
   return RenderedObject(
-    **identity,
-    camera_to_world=cameras,
-    intrinsics=lenses,
-    group=group,
-    looks=looks,
-    digest=digest,
-    read_images=lambda look: _read_tiles(files[look], *tiles),
-    read_depths=functools.partial(_read_tiles, depth, *tiles),
+    uid=meta.words("uid"),
+    name=meta.words("name"),
+    noun=meta.words("noun"),
+    category=meta.get("category", str, default=""),
+    camera_to_world=camera.camera_to_world,
+    intrinsics=camera.intrinsics,
+    group=np.array([group_of(view) for view in views], np.int32),
+    looks=tuple(
+      Look(
+        look=look.words("look"),
+        material=look.get("material", str, default=None),
+        captions=look.texts("captions"),
+      )
+      for look in looks
+    ),
+    digest=digest_files([*images, depth], path.read_text("utf-8")),
+    read_images=lambda look: _read_tiles(images[look], mode="RGBA", **tiles),
+    read_depths=lambda: _read_tiles(depth, mode="I;16", **tiles),
+  )
+
+
+def group_of(view: fields.Fields, **default: int) -> int:
+  """The number of the group that a view is in, which has 32 bits."""
+  return view.number("group", low=-(2**31), high=2**31 - 1, **default)
+
+
+def check_cameras(
+  where: str,
+  camera_to_world: Float[np.ndarray, "v 4 4"],
+  *,
+  intrinsics: Float[np.ndarray, "v 3 3"],
+) -> geometry.Camera:
+  """Cameras in single precision.
+
+  Raises:
+    ValueError: one is none; `where` stands first.
+  """
+  try:
+    # Before the numbers are narrowed, which some would not survive.
+    geometry.check_camera(
+      geometry.Camera(camera_to_world=camera_to_world, intrinsics=intrinsics)
+    )
+  except ValueError as error:
+    raise ValueError(f"{where}: {error}") from error
+  return geometry.Camera(
+    camera_to_world=camera_to_world.astype(np.float32),
+    intrinsics=intrinsics.astype(np.float32),
   )
 
 
@@ -131,11 +158,10 @@ def digest_files(files: list[pathlib.Path], text: str) -> str:
 
 
 def _read_tiles(
-  file: pathlib.Path, count: int, columns: int, size: int
+  file: pathlib.Path, *, mode: str, count: int, columns: int, size: int
 ) -> np.ndarray:
   """Cuts a tiled image into its views, row by row."""
-  with Image.open(file) as image:
-    tiled = np.asarray(image)
+  (tiled,) = pictures.read([file], mode)
   rows = -(-count // columns)
   if tiled.shape[:2] != (rows * size, columns * size):
     raise ValueError(

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 
 from mvjax.commands import flags
 
@@ -114,8 +115,7 @@ def render_objects(
   )
   own = wanted if part is None else part.part(wanted)
   print(f"{out}: {len(own) - len(failures)} objects rendered")
-  for uid, reason in failures.items():
-    print(f"  {uid}: in quarantine, {reason}")
+  _tell_quarantine(failures)
 
 
 def build_data(
@@ -131,16 +131,23 @@ def build_data(
   part = None if shard is None else shards.Shard.parse(shard)
   root = pathlib.Path(renders)
   if layout is None:
-    print(build.build_renders(root, out, shard=part))
-    return
-  if captions is None:
-    raise ValueError("captions is missing; a public layout has none of its own")
-  if part is not None:
-    raise ValueError("shard: a public layout is built in one part")
-  found = public_layouts.find_objects(
-    root, layout, captions=pathlib.Path(captions)
-  )
-  print(build.build(found, out))
+    built = build.build_renders(root, out, shard=part)
+  else:
+    if captions is None:
+      raise ValueError("captions is missing; a public layout has none inside")
+    if part is not None:
+      raise ValueError("shard: a public layout is built in one part")
+    found, refused = public_layouts.find_objects(
+      root, layout, captions=pathlib.Path(captions)
+    )
+    built = build.build(found, out, refused=refused)
+  print(built.folder)
+  _tell_quarantine(built.refused)
+
+
+def _tell_quarantine(reasons: Mapping[str, str]) -> None:
+  for uid, reason in reasons.items():
+    print(f"  {uid}: in quarantine, {reason}")
 
 
 def encode_data(

@@ -68,7 +68,7 @@ def _files_of_frames(
     return list(found)
   files = []
   for frame in frames:
-    file = file_tools.picture(poses.parent, frame)
+    file = file_tools.picture(poses.parent, frame, "file_path")
     if not file.is_file():
       raise frame.error("file_path", f"must be a file in {poses.parent}")
     # An absolute name of a file in the folder is one of the folder, too.

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from data_pipeline import fields, nerf, pictures
 from data_pipeline import views as view_groups
+from data_pipeline.renders import rendered_object
 from mvjax import geometry
 
 
@@ -58,16 +59,8 @@ def read(path: str | os.PathLike) -> geometry.Camera:
     raise ValueError(
       f'{content.where}: has no "views" (ours) and no "frames" (NeRF)'
     )
-  try:
-    # Before the numbers are narrowed, which some would not survive.
-    geometry.check_camera(
-      geometry.Camera(camera_to_world=poses, intrinsics=intrinsics)
-    )
-  except ValueError as error:
-    raise ValueError(f"{content.where}: {error}") from error
-  return geometry.Camera(
-    camera_to_world=poses.astype(np.float32),
-    intrinsics=intrinsics.astype(np.float32),
+  return rendered_object.check_cameras(
+    content.where, poses, intrinsics=intrinsics
   )
 
 

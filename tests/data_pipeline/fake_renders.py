@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from data_pipeline.renders import rendered_object
 from mvjax import geometry
 
 SIZE = 16
@@ -82,6 +83,14 @@ def write(root: pathlib.Path, names: tuple[str, ...] = NAMES) -> pathlib.Path:
     }
     (folder / "meta.json").write_text(json.dumps(meta))
   return root
+
+
+def read(root: pathlib.Path) -> list[rendered_object.RenderedObject]:
+  """The objects of all folders under `root`."""
+  return [
+    rendered_object.read_render_folder(meta.parent)
+    for meta in sorted(root.glob("*/meta.json"))
+  ]
 
 
 def tile(images: list[np.ndarray], columns: int = 4) -> np.ndarray:

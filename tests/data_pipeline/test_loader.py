@@ -21,8 +21,8 @@ from mvjax.training import data
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
   root = tmp_path_factory.mktemp("loader")
-  objects = build.find_rendered(fake_renders.write(root / "renders"))
-  return str(build.build(objects, root / "out"))
+  objects = fake_renders.read(fake_renders.write(root / "renders"))
+  return str(build.build(objects, root / "out").folder)
 
 
 def settings(folder, **changes):

@@ -7,6 +7,7 @@ up. Its right is then +y, its up +z and its backward direction +x.
 import json
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -110,11 +111,11 @@ def test_public_renders_reach_the_loader(tmp_path, layout):
   row = {"name": "chair", "captions": ["a chair"], "category": "seat"}
   captions = tmp_path / "captions.json"
   captions.write_text(json.dumps({"one": row, "two": row, "absent": row}))
-  objects = public_layouts.find_objects(
+  objects, refused = public_layouts.find_objects(
     tmp_path / "in", layout, captions=captions
   )
-  assert [item.uid for item in objects] == ["one", "two"]
-  folder = build.build(objects, tmp_path / "out")
+  assert [item.uid for item in objects] == ["one", "two"] and not refused
+  folder = build.build(objects, tmp_path / "out").folder
   settings = loader.LoaderSettings(
     path=str(folder), looks=("source",), batch_size=1, nearby=0.0
   )
@@ -165,8 +166,109 @@ def test_what_cannot_be_read_is_named(tmp_path):
   (folder / "transforms.json").write_text(json.dumps(data))
   with pytest.raises(ValueError, match="leaves"):
     public_layouts.read_transforms(folder, CHAIR)
-  with pytest.raises(ValueError, match="front must be one of"):
-    public_layouts.Description(name="chair", captions=("a",), front="up")
+
+
+GOOD = {"name": "chair", "captions": ["a chair"]}
+
+
+@pytest.mark.parametrize(
+  "row, message",
+  [
+    (None, "bad: is None; must be an object"),
+    ("a chair", "bad: is 'a chair'; must be an object"),
+    ({"name": "chair"}, "captions is missing; it must be a list"),
+    (GOOD | {"captions": "abc"}, "captions is 'abc'; it must be a list"),
+    (GOOD | {"captions": []}, r"captions is \[\]; .* one or more texts"),
+    (GOOD | {"captions": [1]}, r"captions is \[1\]; .* one or more texts"),
+    (GOOD | {"name": None}, "name is None; it must be a text"),
+    (GOOD | {"name": ""}, "name is ''; it must have letters"),
+    (GOOD | {"category": 3}, "category is 3; it must be a text"),
+    (GOOD | {"front": "up"}, r"front is 'up'; it must be one of \+x, -y"),
+    (GOOD | {"colour": "red"}, "colour is 'red'; it must be one of name"),
+  ],
+  ids=range(11),
+)
+def test_a_wrong_description_is_refused_alone(tmp_path, row, message):
+  for name in ("bad", "good"):
+    write_transforms(tmp_path / name, [MATRIX_WORLD])
+  captions = tmp_path / "captions.json"
+  captions.write_text(json.dumps({"bad": row, "good": GOOD}))
+  found, refused = public_layouts.find_objects(
+    tmp_path, "transforms", captions=captions
+  )
+  assert [item.uid for item in found] == ["good"] and list(refused) == ["bad"]
+  assert refused["bad"].startswith(str(captions))
+  assert re.search(message, refused["bad"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", "[" * 100_000])
+def test_captions_that_are_none_are_one_line(tmp_path, text):
+  captions = tmp_path / "captions.json"
+  captions.write_text(text)
+  with pytest.raises(ValueError, match="captions.json: is ") as error:
+    public_layouts.find_objects(tmp_path, "spad", captions=captions)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_axes_with_a_scale_are_refused(tmp_path, layout):
+  write, _ = WRITERS[layout]
+  scaled = MATRIX_WORLD @ np.diag([2, 2, 2, 1])
+  folder = write(tmp_path / "object", [scaled])
+  with pytest.raises(ValueError, match="object: camera of view 0: .* rotation"):
+    public_layouts.LAYOUTS[layout](folder, CHAIR)
+
+
+def test_broken_objects_of_a_layout_are_put_in_quarantine(
+  tmp_path, launch_py, capsys
+):
+  root, out = tmp_path / "in", tmp_path / "out"
+  rows = {}
+  for name in "abcdefg":
+    write_transforms(root / name, [turned(0), turned(90)])
+    rows[name] = GOOD
+  rows["a"] = GOOD | {"captions": "abc"}
+  for name, field, value in (("b", "camera_angle_x", 0), ("c", "w", 0)):
+    content = json.loads((root / name / "transforms.json").read_text())
+    (root / name / "transforms.json").write_text(
+      json.dumps(content | {field: value})
+    )
+  (root / "d/r_1.png").write_text("a text")
+  for i in range(2):
+    Image.new("1", (5000, 5000)).save(root / f"e/r_{i}.png")
+  Image.new("L", (8, 9)).save(root / "f/r_0.png")
+  captions = tmp_path / "captions.json"
+  captions.write_text(json.dumps(rows))
+  command = (
+    "data", "build", f"--renders={root}", f"--out={out}",
+    f"--captions={captions}", "--layout=transforms",
+  )  # fmt: skip
+  assert launch_py(*command) == 0
+  lines = capsys.readouterr().out.splitlines()
+  for name, words in (
+    ("a", "captions is 'abc'"),
+    ("b", "frames[0].camera_angle_x is 0; it must be"),
+    ("c", "frames[0].w is 0; it must be"),
+    ("d", "d/r_1.png: damaged picture"),
+    ("e", "e/r_1.png: a picture of 5000x5000 pixels makes 50 million"),
+    ("f", "must be square, of one size"),
+  ):
+    (line,) = [one for one in lines if one.startswith(f"  {name}: in quar")]
+    assert words in line
+  data = loader.LoaderSettings(
+    path=str(out / "renders/1.0.0"),
+    looks=("source",),
+    batch_size=1,
+    num_views=1,
+  )
+  assert [record["uid"] for record in loader.records(data)] == [b"g"]
+
+  captions.write_text(json.dumps({name: rows[name] for name in "abcdef"}))
+  out = tmp_path / "nothing"
+  assert launch_py(*command[:3], f"--out={out}", *command[4:]) == 2
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert line.startswith("error: objects: of 6 none can be read")
+  assert not out.exists()
 
 
 HUGE = 10**400

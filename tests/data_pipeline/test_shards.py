@@ -14,7 +14,7 @@ def sets(tmp_path_factory):
   """The same renders as one data set and in three parts."""
   root = tmp_path_factory.mktemp("shards")
   renders = fake_renders.write(root / "renders")
-  whole = build.build_renders(renders, root / "whole")
+  whole = build.build_renders(renders, root / "whole").folder
   for index in (2, 0, 1):
     shard = shards.Shard(index=index, count=3)
     build.build_renders(renders, root / "parts", shard=shard)
@@ -52,7 +52,7 @@ def test_a_part_reads_only_its_own_objects(sets, tmp_path):
   for folder in sorted(renders.glob("object_*"))[1:]:
     (folder / "meta.json").write_text("broken")
   shard = shards.Shard(index=0, count=6)
-  folder = build.build_renders(renders, tmp_path / "out", shard=shard)
+  folder = build.build_renders(renders, tmp_path / "out", shard=shard).folder
   source = tfds.builder_from_directory(folder).as_data_source()
   uids = {row["uid"] for part in source.values() for row in part}
   assert uids == {b"object_0"}

@@ -96,7 +96,7 @@ def test_a_missing_validation_split_is_refused_before_the_first_step(tmp_path):
   with config.unlocked():
     config.data.update(
       source="renders",
-      path=str(build.build_renders(renders, tmp_path / "data")),
+      path=str(build.build_renders(renders, tmp_path / "data").folder),
       looks=("simplified",),
       image_size=16,
     )
