@@ -216,7 +216,8 @@ def _is_there(folder: epath.Path, identity: Mapping[str, Any]) -> bool:
   """Whether a data set is there; another one is an error."""
   if not (folder / shards.INFO).exists():
     return False
-  there = tfds.builder_from_directory(folder).info.metadata or {}
+  with shards.reading(str(folder)):
+    there = tfds.builder_from_directory(folder).info.metadata or {}
   if any(there.get(key) != value for key, value in identity.items()):
     raise ValueError(
       f"{folder}: holds a data set made from something else; choose another "

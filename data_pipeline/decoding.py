@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_pipeline import image_ops
+from data_pipeline import image_ops, pictures
 from data_pipeline.latents import latents_dataset_builder as builder
 from data_pipeline.renders import rendered_object
 
@@ -55,5 +55,10 @@ def latents(
 
 def _decode(encoded: bytes, mode: str) -> np.ndarray:
   """Decodes an image; WebP leaves out an alpha that is 1 everywhere."""
-  with Image.open(io.BytesIO(encoded)) as image:
-    return np.asarray(image.convert(mode))
+  try:
+    with Image.open(io.BytesIO(encoded)) as image:
+      return np.asarray(image.convert(mode))
+  except pictures.DAMAGE as error:
+    raise ValueError(
+      f"data set: damaged picture in a record ({error}); build it again"
+    ) from error

@@ -205,11 +205,11 @@ def eligible(settings: LoaderSettings) -> list[int]:
 
 def records(settings: LoaderSettings) -> grain.MapDataset:
   """The selected records in the order of the data set, images undecoded."""
+  numbers = eligible(settings)
+  with shards.reading(f"path={settings.path}"):
+    source = _open(settings).builder.as_data_source(settings.split)
   return grain.MapDataset.source(
-    _Records(
-      _open(settings).builder.as_data_source(settings.split),
-      eligible(settings),
-    )
+    _Records(source, numbers, f"path={settings.path}, {settings.split}")
   )
 
 
@@ -322,15 +322,22 @@ def make_example(
 class _Records:
   """A part of a data source, as a source."""
 
-  def __init__(self, source: Sequence[Record], numbers: list[int]):
+  def __init__(self, source: Any, numbers: list[int], where: str):
     self._source = source
     self._numbers = numbers
+    self._where = where
 
   def __len__(self) -> int:
     return len(self._numbers)
 
   def __getitem__(self, index: int) -> Record:
-    return self._source[self._numbers[index]]
+    number = self._numbers[index]
+    with shards.reading(f"{self._where}, record {number}"):
+      record = self._source[number]
+      for name in ("camera_to_world", "intrinsics"):
+        if not np.isfinite(record[name]).all():
+          raise ValueError(f"{name} has a value that is not finite")
+    return record
 
 
 def _stack(examples: Sequence[Batch]) -> Batch:

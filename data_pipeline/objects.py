@@ -21,12 +21,14 @@ import tarfile
 import tempfile
 import zipfile
 
-from data_pipeline import files
+from data_pipeline import fields, files
 from mvjax import atomic
 
 PACKAGE = "sweethome3d-furniture=1.8-1"
 _CATALOGUE = pathlib.Path(__file__).with_name("catalogue.json.gz")
 _SUFFIXES = (".obj", ".glb")
+# Of a captions file.
+_FIELDS = ("file", "name", "caption", "tags", "category", "creator", "licence")
 # Dropped by the catalogue's filter for a word in their name ("door", "tap",
 # "apple") that means something else there.
 _READMITTED = ("Indoor plant", "Indoor bike", "Outdoor lamp", "Apples")
@@ -146,11 +148,15 @@ def read_folder(
   found = {}
   for number, row in _read_table(path):
     where = f"{path} line {number}"
-    row = {k: v.strip() for k, v in row.items() if isinstance(v, str)}
+    given = fields.Fields.of(row, where)
+    row = {name: given.get(name, str, default="").strip() for name in _FIELDS}
     for field in ("file", "name"):
-      if not row.get(field):
+      if not row[field]:
         raise ValueError(f"{where}: no {field}; give `file` and `name`")
-    model = files.inside(folder, row["file"])
+    try:
+      model = files.inside(folder, row["file"])
+    except ValueError as error:
+      raise ValueError(f"{where}: {error}") from error
     if model.suffix.lower() not in _SUFFIXES:
       raise ValueError(
         f"{where}: file {row['file']!r} is neither OBJ nor GLB; convert it"
@@ -160,13 +166,18 @@ def read_folder(
     found[row["file"]] = Object(
       uid=row["file"],
       name=row["name"],
-      tags=tuple(t.strip() for t in row.get("tags", "").split(";") if t),
-      category=row.get("category", ""),
-      caption=row.get("caption", ""),
-      creator=row.get("creator", ""),
-      licence=row.get("licence", ""),
+      tags=tuple(t.strip() for t in row["tags"].split(";") if t),
+      category=row["category"],
+      caption=row["caption"],
+      creator=row["creator"],
+      licence=row["licence"],
       library=folder.resolve().name,
       model=model,
+    )
+  if not found:
+    raise ValueError(
+      f"{path}: lists no models; give a header line `file,name` and one line "
+      "for each"
     )
   return tuple(found[uid] for uid in sorted(found))
 
@@ -259,19 +270,36 @@ def _read_catalogue():
 
 def _read_table(path):
   """(line number, row) of a CSV or JSON lines file."""
-  text = path.read_text(encoding="utf-8")
+  try:
+    # Some programs begin the file with a mark of its encoding.
+    text = path.read_text(encoding="utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path}: is no UTF-8 ({error}); save it so") from error
   if path.suffix == ".csv":
-    reader = csv.DictReader(io.StringIO(text))
-    yield from ((reader.line_num, row) for row in reader)
+    yield from _read_csv(path, text)
     return
   # Not splitlines: JSON's strings may hold U+2028 and others as they are.
   for number, line in enumerate(text.split("\n"), 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError as error:
-      raise ValueError(f"{path} line {number}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-      raise ValueError(f"{path} line {number}: not a JSON object")
-    yield number, row
+    if line.strip():
+      yield number, fields.parse(line, f"{path} line {number}")
+
+
+def _read_csv(path, text):
+  """(line number, row); every value has a name."""
+  reader = csv.DictReader(io.StringIO(text), strict=True)
+  try:
+    names = reader.fieldnames or ()
+    if not {"file", "name"} <= set(names):
+      raise ValueError(
+        f"{path}: has no header line with `file` and `name`; it begins with "
+        f"{', '.join(names)[:80]!r}"
+      )
+    for row in reader:
+      if None in row:
+        raise ValueError(
+          f"{path} line {reader.line_num}: has more values than the header; "
+          'put a text with commas in quotes, "as, here"'
+        )
+      yield reader.line_num, row
+  except csv.Error as error:
+    raise ValueError(f"{path} after line {reader.line_num}: {error}") from error

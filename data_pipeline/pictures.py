@@ -4,6 +4,7 @@ A file of a few kilobytes can hold more pixels than a machine has memory for.
 """
 
 import contextlib
+import math
 import pathlib
 import struct
 import warnings
@@ -21,7 +22,6 @@ MOST_VIEWS = 1024
 
 # Pillow would hand other formats to other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP")
-# Pillow has no error of its own for most of what can be wrong.
 DAMAGE = (
   ArithmeticError,
   AttributeError,
@@ -35,6 +35,7 @@ DAMAGE = (
   struct.error,
   zlib.error,
 )
+"""Pillow has no error of its own for most of what can be wrong."""
 
 
 def read(
@@ -67,6 +68,11 @@ def check_pixels(pixels: int, what: str) -> None:
       f"{what} makes {pixels / 1e6:.0f} million in all; at most "
       f"{MOST_PIXELS / 1e6:.0f} million fit, make views smaller or fewer"
     )
+
+
+def largest_side(views: int) -> int:
+  """Of the square views of an object, in pixels."""
+  return math.isqrt(MOST_PIXELS // max(1, views))
 
 
 def check_views(count: int, what: str) -> None:

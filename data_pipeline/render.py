@@ -24,6 +24,7 @@ from data_pipeline import (
   materials,
   meshes,
   objects,
+  pictures,
   pixels,
   raycast,
 )
@@ -66,10 +67,16 @@ class RenderSettings:
   def __post_init__(self):
     low, high = self.elevation
     most = len(materials.MATERIALS)
+    views = _VIEWS_IN_GROUP * (self.orbits + self.clusters)
     # Depths must fit into 16 bits.
     farthest = 65535 / pixels.DEPTH_SCALE - 1
     allowed = {
-      "image_size": (self.image_size >= 1, "at least 1"),
+      "image_size": (
+        1 <= self.image_size
+        and self.image_size**2 * views <= pictures.MOST_PIXELS,
+        f"at least 1, and at most {pictures.largest_side(views)} with {views} "
+        "views",
+      ),
       "supersampling": (self.supersampling >= 1, "at least 1"),
       "orbits": (self.orbits >= 0, "at least 0"),
       "clusters": (

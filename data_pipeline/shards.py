@@ -5,15 +5,17 @@ own: `00003-of-00064/renders/1.0.0`. Paths may be of any kind that `epath`
 reads and array_record does too (local, gs://).
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tensorflow_datasets as tfds
 from etils import epath
+from google.protobuf import json_format
 
 # The file that makes a folder a data set.
 INFO = "dataset_info.json"
@@ -119,7 +121,39 @@ def open_data_set(path: epath.PathLike) -> DataSet:
   homes = tuple(folders(path))
   stats = [(home / INFO).stat() for home in homes]
   versions = tuple((stat.mtime, stat.length) for stat in stats)
-  return _opened(str(path), homes, versions)
+  with reading(f"path={path}"):
+    return _opened(str(path), homes, versions)
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+  """Errors of what reads a data set are one line.
+
+  Raises:
+    ValueError: a file of it is damaged, or absent.
+  """
+  try:
+    yield
+  except DataSetError:
+    raise
+  # TFDS, protobuf and array_record have none of their own for most of it.
+  except (
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    json_format.Error,
+  ) as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise DataSetError(
+      f"{what}: damaged data set ({reason}); build it again"
+    ) from error
+
+
+class DataSetError(ValueError):
+  """A data set that cannot be read, or not as it is."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -132,7 +166,7 @@ def _opened(
   del versions  # of what is kept
   parts = [tfds.builder_from_directory(home) for home in homes]
   if not all("noun" in part.info.features for part in parts):
-    raise ValueError(
+    raise DataSetError(
       f"path={path}: was built before pairs were held out by noun; render and "
       "build it again (`launch.py data render`, `data build`)"
     )
@@ -141,7 +175,7 @@ def _opened(
   kinds = {(part.name, str(part.version)) for part in parts}
   made_by = {info.get("model_digest") for info in infos}
   if len(kinds) > 1 or len(made_by) > 1:
-    raise ValueError(
+    raise DataSetError(
       f"path={path}: its parts are of different versions or models; build "
       "them all with one"
     )

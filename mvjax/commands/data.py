@@ -95,7 +95,14 @@ def render_objects(
   from data_pipeline import objects as sources
   from data_pipeline import render, render_run, shards
 
+  if limit is not None and limit < 1:
+    raise ValueError(f"limit={limit}: must be at least 1")
   folder = pathlib.Path(objects)
+  if not folder.is_dir():
+    raise ValueError(
+      f"objects={objects}: no such folder; run `launch.py data fetch`, or give "
+      "a folder of models and its --captions"
+    )
   found = (
     sources.read_folder(folder, captions=captions)
     if captions
@@ -130,6 +137,10 @@ def build_data(
 
   part = None if shard is None else shards.Shard.parse(shard)
   root = pathlib.Path(renders)
+  if not root.is_dir():
+    raise ValueError(
+      f"renders={renders}: no such folder; run `launch.py data render` first"
+    )
   if layout is None:
     built = build.build_renders(root, out, shard=part)
   else:
@@ -162,6 +173,8 @@ def encode_data(
   from data_pipeline import shards
   from mvjax.training import precompute
 
+  if batch_size < 1:
+    raise ValueError(f"batch_size={batch_size}: must be at least 1")
   for folder in precompute.encode_data_set(
     renders,
     model,

@@ -66,7 +66,8 @@ def encode_data_set(
   encode = _compiled(opened, batch_size)
   written = []
   for home in chosen:
-    renders = tfds.builder_from_directory(home)
+    with shards.reading(f"source={home}"):
+      renders = tfds.builder_from_directory(home)
     if renders.name != "renders":
       raise ValueError(f"source={home}: is a data set of {renders.name}")
     kept = _select(renders.info.metadata["index"], looks)
@@ -181,7 +182,8 @@ def _reader(
   def read() -> Iterator[dict[str, Any]]:
     source = renders.as_data_source(split)
     for number in tqdm.tqdm(numbers, desc=split, unit="record", disable=None):
-      record = source[number]
+      with shards.reading(f"source={renders.data_dir}, {split} {number}"):
+        record = source[number]
       views = range(len(record["images"]))
       captions = [caption.decode() for caption in record["captions"]]
       posteriors = encode["images"](list(decoding.pixels(record, views).image))

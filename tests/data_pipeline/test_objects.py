@@ -149,13 +149,74 @@ def test_folder_with_json_lines(tmp_path):
     ("c.ply,Chair", "neither OBJ nor GLB"),
     ("../a.obj,Chair", "leaves"),
     ("a.obj,Chair\na.obj,Chair", "line 3: file 'a.obj' is listed twice"),
+    ("a.obj,Chair, red", "line 2: has more values than the header"),
+    ('a.obj,"Chair', "unexpected end of data"),
+    ('a.obj,"Chair"red', "after line 1: "),
+    ("", "lists no models"),
+    ("a.obj\0,Chair", "line 2: path 'a.obj\\x00' can be no file's name"),
+    (f"{300 * 'a'}.obj,Chair", "line 2: path"),
+    (f"a.obj,{200_000 * 'a'}", "after line 1: field larger"),
   ],
+  ids=range(11),
 )
 def test_bad_rows_are_named(tmp_path, row, problem):
   folder = _folder(tmp_path)
   (folder / "captions.csv").write_text(f"file,name\n{row}\n")
   with pytest.raises(ValueError, match=re.escape(problem)):
     objects.read_folder(folder)
+
+
+@pytest.mark.parametrize(
+  ("content", "problem"),
+  [
+    (b"", "has no header line"),
+    (b"a.obj,Chair\n", "no header line .* begins with 'a.obj, Chair'"),
+    (b"a.obj,Chair\nb.obj,Boat\n", "no header line"),
+    ("file,name\na.obj,Chäir".encode("latin-1"), "is no UTF-8"),
+    (b"\x89PNG\r\n\x1a\n\0\0", "is no UTF-8"),
+  ],
+  ids=range(5),
+)
+def test_a_table_that_is_none_is_one_line(tmp_path, content, problem):
+  (tmp_path / "captions.csv").write_bytes(content)
+  with pytest.raises(ValueError, match=f"captions.csv.*{problem}") as error:
+    objects.read_folder(tmp_path)
+  assert "\n" not in str(error.value)
+
+
+def test_a_table_may_begin_with_a_mark(tmp_path):
+  folder = _folder(tmp_path)
+  (folder / "captions.csv").write_text(
+    "file,name\na.obj,Chair\n", encoding="utf-8-sig"
+  )
+  assert [thing.name for thing in objects.read_folder(folder)] == ["Chair"]
+
+
+@pytest.mark.parametrize(
+  ("line", "problem"),
+  [
+    ("3", "is 3; must be an object"),
+    ("null", "is None; must be an object"),
+    ("[" * 100_000, "is no JSON"),
+    ('{"file": "a.obj"}', "no name; give `file` and `name`"),
+    ('{"file": "a.obj", "name": null}', "no name; give `file` and `name`"),
+    ('{"file": ["a.obj"], "name": "a"}', r"file is \['a.obj'\]; it must be a"),
+    ('{"file": "a.obj", "name": 3}', "name is 3; it must be a text"),
+    (
+      '{"file": "a.obj", "name": "a", "tags": ["a"]}',
+      r"tags is \['a'\]; it must be a text",
+    ),
+    ('{"file": "a.obj", "name": "\\ud800"}', "name is .* must be a text"),
+  ],
+  ids=range(9),
+)
+def test_bad_lines_of_json_are_named(tmp_path, line, problem):
+  folder = _folder(tmp_path)
+  good = json.dumps({"file": "sub/b.glb", "name": "Boat"})
+  (folder / "c.jsonl").write_text(f"{good}\n{line}\n")
+  with pytest.raises(ValueError, match=f"c.jsonl line 2: {problem}") as error:
+    objects.read_folder(folder, captions="c.jsonl")
+  assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_captions_file(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 
 import fake_renders
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_pipeline import build, loader, shards
+from mvjax.views import view_sets
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +127,60 @@ def test_a_part_without_objects_is_refused(sets, tmp_path):
     build.build_renders(
       root / "renders", tmp_path, shard=shards.Shard(index=9, count=10)
     )
+
+
+@pytest.fixture
+def damaged(sets, tmp_path):
+  """A copy of a data set to spoil, and its first file of records."""
+  _, whole = sets
+  folder = tmp_path / "renders/1.0.0"
+  shutil.copytree(whole, folder)
+  return folder, next(iter(sorted(folder.glob("*train*"))))
+
+
+def read_all(folder):
+  return [
+    asset.read()
+    for asset in view_sets.open_set(folder, looks=("simplified", "retextured"))
+  ]
+
+
+@pytest.mark.parametrize("content", ["", "a text", None, "gone"], ids=str)
+def test_a_damaged_file_of_records_is_one_line(damaged, content):
+  folder, file = damaged
+  if content is None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  elif content == "gone":
+    file.unlink()
+  else:
+    file.write_text(content)
+  with pytest.raises(
+    ValueError, match=r"record \d+: .* build it again"
+  ) as error:
+    read_all(folder)
+  assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[]", "[" * 100_000])
+@pytest.mark.parametrize(
+  "name", ["dataset_info.json", "features.json", "metadata.json"]
+)
+def test_a_damaged_description_is_one_line(damaged, name, text):
+  folder, _ = damaged
+  (folder / name).write_text(text)
+  with pytest.raises(ValueError, match="damaged data set .*again") as error:
+    read_all(folder)
+  assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_camera_that_is_not_finite_is_named(sets, tmp_path):
+  root, _ = sets
+  objects = fake_renders.read(root / "renders")
+  objects[1].camera_to_world[3, 0, 0] = np.nan
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its orbits cannot be told
+    folder = build.build(objects, tmp_path).folder
+  with pytest.raises(
+    ValueError, match=r"train, record \d+: .*camera_to_world .* not finite"
+  ):
+    read_all(folder)
