@@ -24,11 +24,11 @@ class Golden:
   def __init__(self, name: str):
     self.config = json.loads((FOLDER / name / "config.json").read_text())
     with np.load(FOLDER / name / "io.npz") as arrays:
-      self._arrays = dict(arrays)
+      self.arrays = dict(arrays)
 
   def __getitem__(self, name: str) -> np.ndarray:
     """An `in.`, `out.` or `probe.` array, NHWC if it is a map."""
-    array = self._arrays[name]
+    array = self.arrays[name]
     return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
 
   def tensors(self) -> dict[str, np.ndarray]:

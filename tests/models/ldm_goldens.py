@@ -36,13 +36,13 @@ class LdmGolden(golden_weights.Golden):
 
   def __getitem__(self, name: str) -> np.ndarray:
     """An array; maps are channels last."""
-    array = self._arrays[name]
+    array = self.arrays[name]
     maps = array.ndim > 3 and array.shape[-1] == array.shape[-2]
     return np.moveaxis(array, -3, -1) if maps else array
 
   def bits(self, name: str) -> np.ndarray:
     """A square mask out of packed bits."""
-    array = self._arrays[name]
+    array = self.arrays[name]
     return np.unpackbits(array, axis=-1, count=array.shape[-2]).astype(bool)
 
   @functools.cached_property
