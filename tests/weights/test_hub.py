@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import socket
 from unittest import mock
 
 import huggingface_hub
@@ -51,7 +52,7 @@ def test_a_model_in_the_cache_is_found_offline(cache):
 def test_revisions_are_apart(cache):
   snapshot = add(cache, "someone/model", branch="flax", files=WHOLE)
   assert hub.local_path("someone/model@flax") == snapshot
-  with pytest.raises(FileNotFoundError, match="someone/model: .*cache"):
+  with pytest.raises(FileNotFoundError, match="someone/model is.* cache"):
     hub.local_path("someone/model")
 
 
@@ -98,7 +99,7 @@ def test_one_set_of_weights_and_no_pickle_is_downloaded(
     "v1-5-pruned.ckpt",
   ]
 
-  def download(name, *, revision, allow_patterns):
+  def download(name, *, revision, allow_patterns, **_):
     chosen = huggingface_hub.utils.filter_repo_objects(
       repository, allow_patterns=allow_patterns
     )
@@ -117,7 +118,7 @@ def test_one_set_of_weights_and_no_pickle_is_downloaded(
     (errors.GatedRepoError, "grant access"),
     (errors.RepositoryNotFoundError, "no such"),
     (errors.RevisionNotFoundError, "no revision v2"),
-    (errors.HfHubHTTPError, "the hub says two lines"),
+    (errors.HfHubHTTPError, "on the hub: two lines"),
   ],
 )
 def test_what_the_hub_refuses_is_one_line(cache, monkeypatch, error, reason):
@@ -131,9 +132,34 @@ def test_what_the_hub_refuses_is_one_line(cache, monkeypatch, error, reason):
   assert "someone/model@v2" in str(caught.value)
 
 
-def test_a_connection_that_fails_is_one_line(cache, monkeypatch):
-  monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+@pytest.fixture
+def listener(monkeypatch):
+  """A hub that takes connections and says nothing."""
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_PATIENCE", 0.2)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+      monkeypatch.delenv(name, raising=False)
+    yield server
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for(cache, listener):
+  here = pathlib.Path.cwd() / "checkpoints/nano-mv"
+  with pytest.raises(FileNotFoundError) as caught:
+    hub.local_path("checkpoints/nano-mv")
+  message = str(caught.value)
+  assert message.startswith(f"checkpoints/nano-mv is neither here (no {here})")
+  assert "the hub cannot be reached" in message and "\n" not in message
+  snapshot = add(cache, "someone/model", files=WHOLE)
+  assert hub.local_path("someone/model") == snapshot
+
+
+def test_a_connection_that_fails_is_one_line(cache, listener, monkeypatch):
+  listener.close()
   download = mock.Mock(side_effect=ConnectionError("no\nroute"))
   monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-  with pytest.raises(FileNotFoundError, match="someone/model: the hub says no"):
+  with pytest.raises(FileNotFoundError, match="on the hub: no route"):
     hub.local_path("someone/model")
+  assert not download.call_args.kwargs["local_files_only"]
