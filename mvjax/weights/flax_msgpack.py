@@ -3,7 +3,8 @@
 Such a file is one nested map from names to arrays. An array is an extension
 of type 1, whose content is again msgpack: (shape, dtype name, bytes). Only
 these are understood, which is all that `flax.serialization` writes for
-parameters below a gigabyte each. The file is walked without reading arrays.
+parameters below a gigabyte each. The file is walked without reading arrays,
+which the msgpack library would put into memory to pass over them.
 
 Their trees are our linen paths with two differences: the layers of the text
 encoder are `layers/3` instead of `layers_3`, and the attention of the VAE has
@@ -27,8 +28,11 @@ _DTYPES = {
 # What their UNet cannot vary and so leaves out of its config.
 CONFIG = {"norm_num_groups": 32}
 _ARRAY = 1
-_MAX_NAME = 1 << 12
+# Far beyond those of any network.
+_MAX_NAME = 256
+_MAX_NAMES = 1 << 16
 _MAX_DEPTH = 32
+_MAX_AXES = 8
 # First bytes of values, by what they mean: the bytes of the length after
 # them, or, in `_FIXED`, the values that hold the length themselves.
 _MAP = {0xDE: 2, 0xDF: 4}
@@ -74,14 +78,18 @@ class _Scanner:
 
   def __init__(self, file: io.BufferedIOBase, path: pathlib.Path):
     self.end = path.stat().st_size
-    self._file, self._path = file, path
+    self._file, self._path, self._names = file, path, 0
 
   def tree(self, place: Path, found: dict[Path, tensors.Stored]) -> None:
     """Adds the arrays of the map that comes next."""
     if len(place) > _MAX_DEPTH:
       raise self._error("too many levels", place)
     count = self._length(self._unsigned(1), _MAP, fixed=(0x80, 16))
-    for _ in range(self._known(count, "a map", place)):
+    count = self._known(count, "a map", place)
+    self._names += count
+    if self._names > _MAX_NAMES:
+      raise self._error(f"more than {_MAX_NAMES} names", place)
+    for _ in range(count):
       child = (*place, self._text(place))
       if child in found:
         raise self._error("a name is there twice", child)
@@ -101,10 +109,15 @@ class _Scanner:
     end = self._file.tell() + size
     if self._list(place) != 3:
       raise self._error("not an array", place)
-    shape = tuple(self._integer(place) for _ in range(self._list(place)))
+    axes = self._list(place)
+    if axes > _MAX_AXES:
+      raise self._error(f"{axes} axes, {_MAX_AXES} at most", place)
+    shape = tuple(self._integer(place) for _ in range(axes))
     name = self._text(place)
     if name not in _DTYPES:
-      raise self._error(f"dtype {name!r}, not {' or '.join(_DTYPES)}", place)
+      raise self._error(
+        f"dtype {name[:40]!r}, not {' or '.join(_DTYPES)}", place
+      )
     length = self._length(self._unsigned(1), _BYTES)
     start, dtype = self._file.tell(), _DTYPES[name]
     if length != math.prod(shape) * dtype.itemsize or start + length != end:
@@ -132,7 +145,10 @@ class _Scanner:
     size = self._length(self._unsigned(1), _TEXT, fixed=(0xA0, 32))
     if self._known(size, "a name", place) > _MAX_NAME:
       raise self._error(f"a name of {size} bytes", place)
-    return self._take(size).decode()
+    try:
+      return self._take(size).decode()
+    except UnicodeDecodeError as error:
+      raise self._error("a name that is no text", place) from error
 
   def _length(
     self, first: int, sizes: dict[int, int], fixed: tuple[int, int] = (0, 0)
@@ -157,7 +173,7 @@ class _Scanner:
     return content
 
   def _error(self, reason: str, place: Path) -> ValueError:
-    where = f" at {'/'.join(place)!r}" if place else ""
+    where = f" at {'/'.join(place)[:100]!r}" if place else ""
     return ValueError(
       f"{self._path} is not a Flax parameter file: {reason}{where}"
     )
