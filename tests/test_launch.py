@@ -118,6 +118,28 @@ def test_a_wrong_sampling_request_is_one_line_before_anything_compiles(
   assert not list(tmp_path.glob("out/*"))
 
 
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["sample", "--out=x", "--views=many"], ["--views", "'many'"]),
+    (["sample", "--prompt=a sofa"], ["--out", "required"]),
+    (["convert", "x", "--out=y", "--dtype=int8"], ["--dtype", "float16"]),
+    (["convert", "x", "--out=y", "--lora_scale=nan"], ["lora_scale=nan"]),
+    (["paint"], ["'paint'", "sample"]),
+    (["figure", "a=b", "--out=x", "--views=-1"], ["views=-1", "square"]),
+    (["evaluate", "retrieval-prompts", "--per_name=0"], ["per_name=0"]),
+    (["evaluate", "held-out-prompts", "--per_kind=0"], ["per_kind=0"]),
+  ],
+  ids=str,
+)
+def test_wrong_words_are_one_line(arguments, words, launch_py, capsys):
+  assert launch_py(*arguments) == 2
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  for word in words:
+    assert word in line
+
+
 def test_overrides_reach_the_config(monkeypatch):
   arguments = [
     "--config=configs/nano.py:multiview",

@@ -4,7 +4,6 @@ Commands that take `--config=FILE.py:VARIANT` also take
 `--config.section.field=value` for every field of that file.
 """
 
-import argparse
 import sys
 
 from mvjax.commands import (
@@ -25,10 +24,10 @@ from mvjax.commands import (
 
 def main() -> int:
   """Runs the command in sys.argv; wrong input is one line and exit code 2."""
-  options, rest = make_parser().parse_known_args()
-  values = vars(options)
-  command, config_flag = values.pop("command"), values.pop("config_flag")
   try:
+    options, rest = make_parser().parse_known_args()
+    values = vars(options)
+    command, config_flag = values.pop("command"), values.pop("config_flag")
     environment.prepare()
     if config_flag:
       values[config_flag] = flags.parse_config(rest, config_flag)
@@ -41,9 +40,9 @@ def main() -> int:
   return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> flags.Parser:
   """All commands and their flags."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
     prog="launch.py",
     description="data, train, sample, reconstruct, evaluate and more",
     allow_abbrev=False,

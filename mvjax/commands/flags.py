@@ -6,6 +6,14 @@ from absl import flags as absl_flags
 from ml_collections import config_dict, config_flags
 
 
+class Parser(argparse.ArgumentParser):
+  """A parser whose complaint is an error like others: one line."""
+
+  def error(self, message: str):
+    """Raises ValueError."""
+    raise ValueError(f"{message}; see {self.prog} --help")
+
+
 def group(commands, name: str, summary: str):
   """A command that has commands of its own."""
   parser = commands.add_parser(name, help=summary, description=summary)

@@ -36,7 +36,12 @@ def held_out_prompts(
 
   Returns:
     Prompts by kind: 'that the 2D model saw', 'that neither model saw'.
+
+  Raises:
+    ValueError: there is no such data set, or no prompt is asked for.
   """
+  if per_kind < 1:
+    raise ValueError(f"per_kind={per_kind}: must be 1 or more")
   objects = collections.defaultdict(set)
   # Once each, whatever the colours of objects with one pair.
   found = {kind: {} for kind in _KINDS.values()}

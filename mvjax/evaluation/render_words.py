@@ -32,7 +32,12 @@ def retrieval_prompts(
     num_names: how many names.
     per_name: prompts of every name.
     looks: looks whose captions are used.
+
+  Raises:
+    ValueError: fewer names than asked for, or no prompt of each.
   """
+  if per_name < 1:
+    raise ValueError(f"per_name={per_name}: must be 1 or more")
   records = loader.records(settings(dataset, looks))
   names = frequent_names(records, num_names)
   captions = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -59,15 +64,17 @@ def frequent_names(
   """The names with the most objects so captioned, ties alphabetically.
 
   Raises:
-    ValueError: if there are fewer names.
+    ValueError: if there are fewer names, or none is asked for.
   """
   objects = collections.defaultdict(set)
   for record in records:
     name = name_of(record)
     if any(find_word(text, [name]) for text in captions_of(record)):
       objects[name].add(uid_of(record))
-  if len(objects) < count:
-    raise ValueError(f"num_names={count}: the data has {len(objects)} names")
+  if not 1 <= count <= len(objects):
+    raise ValueError(
+      f"num_names={count}: the data has {len(objects)} names; choose 1 to that"
+    )
   return sorted(objects, key=lambda name: (-len(objects[name]), name))[:count]
 
 

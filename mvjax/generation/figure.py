@@ -5,6 +5,7 @@ Every run is the --out folder of one `launch.py sample`, for instance one with
 """
 
 import json
+import math
 import os
 import pathlib
 import textwrap
@@ -42,9 +43,11 @@ def compare(
   """
   if not runs:
     raise ValueError("runs: there is none; pass at least one LABEL=FOLDER")
-  side = round(views**0.5)
-  if views < 1 or side**2 != views:
-    raise ValueError(f"views={views}: must be a square number: 1, 4, 9, ...")
+  side = math.isqrt(max(views, 0))
+  if not 1 <= side <= cell or side**2 != views:
+    raise ValueError(
+      f"views={views}: must be a square number: 1, 4, 9, ... {cell**2}"
+    )
   found = {label: _samples(folder, seed) for label, folder in runs.items()}
   prompts = sorted(set.intersection(*(set(s) for s in found.values())))
   if not prompts:

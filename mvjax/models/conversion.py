@@ -1,5 +1,6 @@
 """From any readable model to any format that we write."""
 
+import math
 import os
 import pathlib
 from typing import Any
@@ -37,6 +38,8 @@ def convert(
     ValueError: one of them is damaged, its tensors do not fit its config, or
       `out` cannot be written.
   """
+  if not math.isfinite(lora_scale):
+    raise ValueError(f"lora_scale={lora_scale}: must be a number")
   # Before a hub model is downloaded.
   write.check_target(out, format=format)
   opened = checkpoint.open_checkpoint(source)

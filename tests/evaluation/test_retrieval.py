@@ -57,8 +57,9 @@ def evaluate(samples, folder, **options):
 def test_frequent_names_count_objects_not_records(world):
   looks = world + [record("glass desk", 0) for _ in range(9)]
   assert render_words.frequent_names(looks, 2) == ["chair", "desk"]
-  with pytest.raises(ValueError, match="num_names=4.*3 names"):
-    render_words.frequent_names(looks, 4)
+  for count in (4, 0, -1):
+    with pytest.raises(ValueError, match=f"num_names={count}.*3 names"):
+      render_words.frequent_names(looks, count)
 
 
 def test_names_that_captions_avoid_do_not_count(world):
