@@ -13,12 +13,21 @@ the same prompts, in `<folder>/<prompt>/*.png` with a `transforms.json` each
 (docs/evaluation.md). Such a row costs nothing to add:
 
   dict(label="SD + Zero123", folder="out/zero123")
+
+A config of `sample` is a row, too:
+
+  request.fields_of(joint_mvdream_sd21.get_config()) | dict(
+    label="MVDream + SD 2.1",
+    multiview="sd-v2.1-base-4view.pt",
+    image="stable-diffusion-2-1-base",
+  )
 """
 
 import ml_collections
 from ml_collections import config_dict
 
 from configs import nano
+from mvjax.generation import request
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -39,15 +48,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Draw each row in a process of its own: peak memory is its own then.
   config.own_processes = True
 
-  # What rows have in common.
-  config.sample = ml_collections.ConfigDict(
-    dict(
-      nano.SAMPLING,
-      # Four views hardly contradict each other.
-      views=8,
-      steps=50,
-      batch_size=2,
-    )
+  # What rows have in common: any field of a request.
+  config.sample = request.every_field()
+  config.sample.update(
+    nano.SAMPLING,
+    # Four views hardly contradict each other.
+    views=8,
+    steps=50,
+    batch_size=2,
   )
   config.rows = (
     dict(label="2D only", score="2d"),

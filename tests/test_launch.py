@@ -75,6 +75,8 @@ def test_a_wrong_config_is_one_line_and_exit_code_2(
     (["--table=configs/table1.py", "--table.sample.stps=1"], ["stps"]),
     (["--table=configs/table1.py", "--table.num_prompts=101"], ["101", "100"]),
     (["table", "--table", "configs/table1.py", "--table.seeds=a"], ["seeds="]),
+    (["--table=configs/joint_mvdream_sd21.py"], ["table: has no columns"]),
+    (["--table=configs/nano.py:vae"], ["record of a table", "table1.py"]),
   ],
   ids=str,
 )
@@ -94,7 +96,7 @@ def test_a_wrong_table_is_one_line_and_exit_code_2(
   [
     (["--prompt= "], ["prompt=' '", "is empty"]),
     ([], ["neither given", "--prompts=FILE"]),
-    (["--prompt=a sofa", "--views=0"], ["views=0", "at least 1"]),
+    (["--prompt=a sofa", "--views=0"], ["views=0", "1 to 1024"]),
     (["--prompt=a sofa", "--lambda_schedule=best"], ["best", "paper"]),
     (["--prompt=a sofa", "--score=3d"], ["3d", "consistency"]),
     (["--prompt=a sofa", "--multiview=no/such/model"], ["no/such/model"]),

@@ -70,9 +70,7 @@ def sample_views(
   from mvjax.reconstruction import run as reconstruction
 
   processes.start(config.processes)
-  image_model = {f"image_{k}": v for k, v in config.image_model.items()}
-  defaults = {**config.sample, **image_model}
-  wanted = request.make_request(defaults, options)
+  wanted = request.make_request(request.fields_of(config), options)
   if reconstruct:  # Refused before hours of sampling.
     request.validate(wanted)
     reconstruction.check_number(len(request.cameras(wanted).intrinsics))

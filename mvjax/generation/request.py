@@ -5,12 +5,14 @@ import math
 import os
 import pathlib
 import tempfile
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
 
+from data_pipeline import pictures
 from mvjax import diffusion, geometry, scores
 from mvjax.models import diffusers_flax
 from mvjax.views import viewpoints
@@ -23,6 +25,10 @@ RESOLUTIONS = ("native", "bridge")
 _ORBIT = ("views", "elevation", "azimuth", "distance", "field_of_view")
 # Stands for the prompt in a template.
 _PLACE = "{prompt}"
+# Of a view that a published model draws, in pixels.
+_SMALLEST_SIZE = 128
+# Far more than there are noise levels to train on.
+_MOST_STEPS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,32 @@ class Request:
     }
 
 
+def fields_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Fields of a request in a config of `sample`: for `make_request`, or a row.
+
+  How the 2D score is computed has a section of its own.
+  """
+  image_model = {f"image_{k}": v for k, v in config.image_model.items()}
+  return {**config.sample, **image_model}
+
+
+def every_field() -> ml_collections.ConfigDict:
+  """Each field of a request with its default, but for what a run is asked.
+
+  A config that holds them takes a flag for each of them.
+  """
+  config = ml_collections.ConfigDict()
+  for field in dataclasses.fields(Request):
+    if field.name in ("prompts", "out", "seeds"):
+      continue
+    default = "" if field.default is dataclasses.MISSING else field.default
+    if default is None:
+      (kind,) = _kinds(field.name, but=type(None))
+      default = ml_collections.config_dict.placeholder(kind)
+    config[field.name] = default
+  return config
+
+
 def make_request(
   defaults: ml_collections.ConfigDict | Mapping[str, Any],
   flags: Mapping[str, Any],
@@ -171,7 +203,23 @@ def make_request(
     )
   for name in ("multiview", "image"):
     values.setdefault(name, "")
+  for name, value in values.items():
+    kinds = _kinds(name)
+    # Whole numbers are numbers; what is true or false is none.
+    if type(value) is int and float in kinds:
+      values[name] = float(value)
+    elif type(value) not in kinds:
+      expected = " or ".join(kind.__name__ for kind in kinds)
+      raise ValueError(f"{name}={value!r}: must be of type {expected}")
   return Request(**values)
+
+
+def _kinds(name: str, *, but: type | None = None) -> list[type]:
+  """The types that a field may have."""
+  hint = typing.get_type_hints(Request)[name]
+  found = [hint] if typing.get_origin(hint) is tuple else typing.get_args(hint)
+  found = [typing.get_origin(kind) or kind for kind in found or [hint]]
+  return [kind for kind in found if kind is not but]
 
 
 def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
@@ -205,7 +253,7 @@ def validate(request: Request) -> None:
     request.lambda_schedule, fractions=ramp, log_snrs=10 * ramp - 5
   )
   scores.weights(request.score, lambdas)
-  cameras(request)
+  _check_size(request)
   if "image" in request.sources and request.image_provider == "diffusers":
     diffusers_flax.check_installed()
   if not request.out:
@@ -244,6 +292,17 @@ def cameras(request: Request) -> geometry.Camera:
   )
 
 
+def _check_size(request: Request) -> None:
+  count = len(cameras(request).intrinsics)
+  # Without a size it is the model's, which is not smaller.
+  side = request.image_size or _SMALLEST_SIZE
+  together = min(request.batch_size, len(request.prompts) * len(request.seeds))
+  pictures.check_pixels(
+    together * count * side**2,
+    f"views={count} of image_size={side} in a batch of {together}",
+  )
+
+
 def _check_texts(request: Request) -> None:
   if not request.prompts:
     raise ValueError("prompts: there is none; pass at least one text")
@@ -273,7 +332,10 @@ def _check_choices(request: Request) -> None:
 def _check_numbers(request: Request) -> None:
   """Ranges of the numeric fields, in the order of the command's help."""
   rules = {
-    "views": (request.views >= 1, "at least 1"),
+    "views": (
+      1 <= request.views <= pictures.MOST_VIEWS,
+      f"1 to {pictures.MOST_VIEWS}",
+    ),
     "elevation": (-90 <= request.elevation <= 90, "-90 to 90 degrees"),
     "azimuth": (math.isfinite(request.azimuth), "a number of degrees"),
     "distance": (0 < request.distance < math.inf, "above 0"),
@@ -283,7 +345,7 @@ def _check_numbers(request: Request) -> None:
       "at least 8 pixels",
     ),
     "lora_scale": (math.isfinite(request.lora_scale), "a number"),
-    "steps": (request.steps >= 1, "at least 1"),
+    "steps": (1 <= request.steps <= _MOST_STEPS, f"1 to {_MOST_STEPS}"),
     "eta": (0 <= request.eta <= 1, "0 to 1"),
     "multiview_guidance": (
       0 <= request.multiview_guidance < math.inf,

@@ -77,6 +77,12 @@ def make_table(config: ml_collections.ConfigDict, out: pathlib.Path) -> Table:
   Raises:
     ValueError: one line: the field, its value and what is allowed.
   """
+  given = {field.name for field in dataclasses.fields(Table)} - {"prompts_file"}
+  if missing := (given | {"num_prompts", "sample"}) - set(config):
+    raise ValueError(
+      f"table: has no {min(missing)}; give the record of a table, such as "
+      "configs/table1.py"
+    )
   prompts = requests.read_prompts(config.prompts)
   if config.num_prompts is not None:
     prompts = _evenly(prompts, config.num_prompts)
@@ -110,13 +116,15 @@ def make_table(config: ml_collections.ConfigDict, out: pathlib.Path) -> Table:
 
 
 def _make_row(
-  row: Mapping[str, Any],
+  row: Any,
   *,
   config: ml_collections.ConfigDict,
   prompts: tuple[str, ...],
   seeds: tuple[int, ...],
   out: pathlib.Path,
 ) -> Row:
+  if not isinstance(row, Mapping):
+    raise ValueError(f"rows: {row!r} must be dict(label=..., ...)")
   values = dict(row)
   label = str(values.pop("label", ""))
   if not label.strip(".") or label != pathlib.PurePath(label).name:

@@ -1,7 +1,9 @@
 """Requests: what is joined from config and flags, what is refused."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
 from mvjax.generation import request as requests
@@ -23,12 +25,19 @@ def test_a_good_request_passes(good):
   [
     ("prompts", ("a sofa", "  "), "prompt='  ': is empty"),
     ("prompts", (), "prompts: there is none"),
-    ("views", 0, "views=0: must be at least 1"),
+    ("views", 0, "views=0: must be 1 to 1024"),
+    ("views", 20_000, "views=20000: must be 1 to 1024"),
+    ("steps", 10**10, "steps=10000000000: must be 1 to 10000"),
+    (
+      "image_size",
+      100_000,
+      "views=4 of image_size=100000 in a batch of 1 makes 40000 million in all",
+    ),
     ("elevation", 91.0, "elevation=91.0: must be -90 to 90"),
     ("distance", 0.0, "distance=0.0: must be above 0"),
     ("field_of_view", 180.0, "field_of_view=180.0: must be 0 to 180"),
     ("seeds", (3, -1), r"seeds=\(3, -1\): .* whole numbers"),
-    ("steps", 0, "steps=0: must be at least 1"),
+    ("steps", 0, "steps=0: must be 1 to 10000"),
     ("eta", 1.5, "eta=1.5: must be 0 to 1"),
     ("batch_size", 0, "batch_size=0: must be at least 1"),
     ("image_guidance", float("nan"), "image_guidance=nan: must be 0 or more"),
@@ -62,6 +71,50 @@ def test_out_must_be_writable(good, tmp_path):
   wrong = dataclasses.replace(good, out=str(tmp_path / "file" / "out"))
   with pytest.raises(ValueError, match="out=.*cannot write there"):
     requests.validate(wrong)
+
+
+def test_the_size_of_a_batch_counts(good):
+  """Sixteen views of 512 pixels fit, nine samples of them do not."""
+  many = dataclasses.replace(good, views=16, image_size=512, batch_size=9)
+  requests.validate(many)  # there is one sample
+  seeds = tuple(range(9))
+  with pytest.raises(ValueError, match="views=16 .* in a batch of 9 makes 38"):
+    requests.validate(dataclasses.replace(many, seeds=seeds))
+
+
+def test_a_file_of_many_cameras_counts(good, tmp_path):
+  frame = {"transform_matrix": np.eye(4).tolist()}
+  path = tmp_path / "cameras.json"
+  content = {"camera_angle_x": 0.7, "frames": [frame] * 1000}
+  path.write_text(json.dumps(content))
+  request = dataclasses.replace(good, cameras=str(path), image_size=256)
+  with pytest.raises(ValueError, match="views=1000 of image_size=256"):
+    requests.validate(request)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("steps", "many", "steps='many': must be of type int"),
+    ("steps", 2.5, "steps=2.5: must be of type int"),
+    ("steps", None, "steps=None: must be of type int"),
+    ("steps", True, "steps=True: must be of type int"),
+    ("eta", "much", "eta='much': must be of type float"),
+    ("metric_cameras", 1, "metric_cameras=1: must be of type bool"),
+    ("multiview", ["a"], r"multiview=\['a'\]: must be of type str"),
+    ("image_size", "128", "image_size='128': must be of type int or None"),
+    ("cameras", 3, "cameras=3: must be of type str or None"),
+  ],
+)
+def test_a_field_of_another_type_is_named(model_folders, field, value, message):
+  with pytest.raises(ValueError, match=message):
+    requests.make_request({**model_folders, field: value}, {"prompt": "a"})
+
+
+def test_a_whole_number_is_a_number(model_folders):
+  fields = {**model_folders, "eta": 1, "distance": 3}
+  request = requests.make_request(fields, {"prompt": "a", "out": "out"})
+  assert type(request.eta) is float and request.distance == 3
 
 
 def test_flags_override_the_config(model_folders):

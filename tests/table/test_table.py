@@ -3,7 +3,9 @@
 One real run draws the 2D row; views of another system, a ball, are the second.
 """
 
+import dataclasses
 import json
+import sys
 import types
 
 import fake_assets
@@ -13,9 +15,11 @@ import pytest
 import reading
 from PIL import Image
 
-from configs import table1
+from configs import joint_mvdream_sd21, table1
+from mvjax.commands import flags
 from mvjax.evaluation import epipolar_matches, image_report, networks, refit
 from mvjax.generation import joint
+from mvjax.generation import request as requests
 from mvjax.table import page, run
 from mvjax.table import settings as tables
 from mvjax.views import view_sets
@@ -260,6 +264,8 @@ def test_errors_of_a_process_of_its_own_arrive(
     ({"rows": (dict(label="x", folder="y"),) * 2}, "all different"),
     ({"rows": (dict(label="x", folder="y", score="mv"),)}, "folder and score"),
     ({"rows": (dict(label="x", speed=1),)}, "sample.speed: no such setting"),
+    ({"rows": (dict(label="x", steps="many"),)}, "steps='many': .* type int"),
+    ({"rows": ("mix",)}, "rows: 'mix' must be dict"),
     ({"num_prompts": 4}, "num_prompts=4: the file has 3"),
     ({"seeds": ("a",)}, "seeds=.*whole numbers"),
     ({"prompts": "none.txt"}, "cannot read none.txt"),
@@ -374,6 +380,66 @@ def test_wrong_sections_and_folders_are_named(
   config = make_config(home, model_folders, rows=rows)
   with pytest.raises(ValueError, match="has none of the prompts"):
     run.evaluate(config, tmp_path / "out")
+
+
+def test_a_config_of_sample_is_a_row_like_any_other(home, tmp_path):
+  """As `sample` would draw it with the same config and flags."""
+  sampled = joint_mvdream_sd21.get_config()
+  models = {"multiview": "4view.pt", "image": "stable-diffusion-2-1-base"}
+  config = table1.get_config()
+  with config.unlocked():
+    config.rows = (
+      dict(label="ours", score="mix"),
+      requests.fields_of(sampled) | models | {"label": "MVDream + SD"},
+      dict(
+        label="bridged",
+        image_resolution="bridge",
+        multiview_template="{prompt}, 3d asset",
+        metric_cameras=False,
+      ),
+    )
+  table = tables.make_table(config, tmp_path)
+  ours, whole, bridged = (row.request for row in table.rows)
+  drawn = requests.make_request(
+    requests.fields_of(sampled),
+    {
+      **models,
+      "prompts": config.prompts,
+      "out": str(tmp_path / "samples/MVDream + SD"),
+      "batch_size": config.sample.batch_size,
+      "eta": config.sample.eta,
+      "image_guidance": sampled.sample.image_guidance,
+    },
+  )
+  assert whole == drawn
+  assert (whole.image_resolution, whole.metric_cameras) == ("bridge", False)
+  assert whole.multiview_template == "{prompt}, 3d asset"
+  assert bridged == dataclasses.replace(
+    ours,
+    out=bridged.out,
+    image_resolution="bridge",
+    multiview_template="{prompt}, 3d asset",
+    metric_cameras=False,
+  )
+
+
+def test_every_field_of_a_request_has_a_flag(monkeypatch):
+  values = {
+    "image_resolution": "bridge",
+    "multiview_template": "{prompt}, 3d asset",
+    "metric_cameras": False,
+    "image_size": 64,
+    "cameras": "rig.json",
+  }
+  arguments = [
+    "--table=configs/table1.py",
+    *(f"--table.sample.{name}={value}" for name, value in values.items()),
+  ]
+  monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+  config = flags.parse_config(arguments, "table")
+  assert {name: config.sample[name] for name in values} == values
+  known = {field.name for field in dataclasses.fields(requests.Request)}
+  assert set(config.sample) == known - {"prompts", "seeds", "out"}
 
 
 def test_the_shipped_record_is_a_table(tmp_path):
