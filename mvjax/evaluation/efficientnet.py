@@ -13,6 +13,7 @@ layer names of `layer_shapes`. Images are NHWC, `(value - 127) / 128`.
 import dataclasses
 from collections.abc import Mapping
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +86,7 @@ def from_torch(
   for layer, shape in layer_shapes().items():
     conv, norm = _torch_names(layer)
     try:
-      kernel = state[f"{conv}.weight"].transpose(2, 3, 1, 0)
+      kernel = einops.rearrange(state[f"{conv}.weight"], "o i h w -> h w i o")
       gain, shift, mean, variance = (
         state[f"{norm}.{part}"].astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")

@@ -16,6 +16,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -285,7 +286,10 @@ def from_torch(tensors: tensors_lib.Tensors) -> Parameters:
     )
     mean = state[f"{name}.bn.running_mean"]
     params[name] = {
-      "kernel": state[f"{name}.conv.weight"].transpose(2, 3, 1, 0) * scale,
+      "kernel": einops.rearrange(
+        state[f"{name}.conv.weight"], "o i h w -> h w i o"
+      )
+      * scale,
       "bias": state[f"{name}.bn.bias"] - mean * scale,
     }
   return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)

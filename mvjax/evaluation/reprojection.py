@@ -23,6 +23,7 @@ that was fitted to the views (`refit`), which the report says.
 
 from collections.abc import Callable
 
+import einops
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -67,8 +68,10 @@ def warp(
   other = geometry.Camera(
     camera_to_world=to_world[source], intrinsics=lens[source]
   )
-  uv, reached = geometry.project(other, points.reshape(-1, 3), xnp=np)
-  uv, reached = uv.reshape(height, width, 2), reached.reshape(height, width)
+  points = einops.rearrange(points, "h w x -> (h w) x")
+  uv, reached = geometry.project(other, points, xnp=np)
+  uv = einops.rearrange(uv, "(h w) xy -> h w xy", h=height)
+  reached = einops.rearrange(reached, "(h w) -> h w", h=height)
   inside = ((uv > 0) & (uv < 1)).all(-1) & (reached > 0)
   counts = (depth[target] > 0) & inside
   around, shares = _corners(uv, height, width)

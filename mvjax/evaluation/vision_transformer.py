@@ -2,6 +2,7 @@
 token. Parameter names are those of transformers' CLIPVisionModel.
 """
 
+import einops
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -67,14 +68,12 @@ class Embeddings(nn.Module):
       use_bias=False,
       name="patch_embedding",
     )(images)
-    batch = len(images)
     token = self.param(
       "class_embedding", nn.initializers.normal(0.02), (self.features,)
     )
-    first = jnp.broadcast_to(token[None, None], (batch, 1, self.features))
-    x = jnp.concatenate(
-      [first, patches.reshape(batch, -1, self.features)], axis=1
-    )
+    first = jnp.broadcast_to(token, (len(images), 1, self.features))
+    patches = einops.rearrange(patches, "b h w d -> b (h w) d")
+    x = jnp.concatenate([first, patches], axis=1)
     places = nn.Embed(x.shape[1], self.features, name="position_embedding")
     return x + places(jnp.arange(x.shape[1]))[None]
 
@@ -129,9 +128,10 @@ class SelfAttention(nn.Module):
 
     def project(name: str) -> Array:
       y = nn.Dense(x.shape[-1], name=name)(x)
-      return y.reshape(*x.shape[:2], self.num_heads, -1)
+      return einops.rearrange(y, "b n (k d) -> b n k d", k=self.num_heads)
 
     y = attention.attention(
       project("q_proj"), project("k_proj"), value=project("v_proj")
     )
-    return nn.Dense(x.shape[-1], name="out_proj")(y.reshape(x.shape))
+    y = einops.rearrange(y, "b n k d -> b n (k d)")
+    return nn.Dense(x.shape[-1], name="out_proj")(y)

@@ -20,6 +20,7 @@ of the coarse latents, which is not quite what it was trained on.
 
 import dataclasses
 
+import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -89,9 +90,8 @@ def enlarge(x: Float[Array, "*b h w c"], factor: int) -> Float[Array, "..."]:
 
 def pool(x: Float[Array, "*b h w c"], factor: int) -> Float[Array, "..."]:
   """Means of factor x factor blocks of pixels."""
-  *batch, height, width, channels = x.shape
-  blocks = x.reshape(
-    *batch, height // factor, factor, width // factor, factor, channels
+  blocks = einops.rearrange(
+    x, "... (h i) (w j) c -> ... h i w j c", i=factor, j=factor
   )
   return blocks.mean(axis=(-4, -2))
 

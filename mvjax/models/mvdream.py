@@ -8,6 +8,7 @@ of its training end in ", 3d asset", its views are 4 orthogonal ones.
 
 import dataclasses
 
+import einops
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -50,4 +51,4 @@ def camera_numbers(camera: geometry.Camera) -> Float[Array, "*b v 16"]:
   distance = jnp.sqrt(jnp.sum(position**2, -2, keepdims=True))
   rows = jnp.concatenate([pose[..., :3, :3], position / distance], -1)
   pose = jnp.concatenate([rows, pose[..., 3:, :]], -2)
-  return pose.reshape(*pose.shape[:-2], NUMBERS)
+  return einops.rearrange(pose, "... i j -> ... (i j)")

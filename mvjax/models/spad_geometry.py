@@ -14,6 +14,7 @@ algorithm, nine times with both ends moved by one pixel or less.
 import itertools
 from collections.abc import Sequence
 
+import einops
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -135,7 +136,7 @@ def epipolar_mask(
     hit &= (first + second).any(-1)
     mask[source, hit, target] = _draw(first[hit], second[hit], size)
   mask[np.arange(views), :, np.arange(views)] = True
-  return mask.reshape(views * pixels, views * pixels)
+  return einops.rearrange(mask, "v p u q -> (v p) (u q)")
 
 
 def _double(camera: geometry.Camera) -> geometry.Camera:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -206,13 +207,13 @@ class FlaxStableDiffusion:
     time = jnp.broadcast_to(self.schedule.time(step.level), (b * v,))
     output: Any = self.unet.apply(
       {"params": params["unet"]},
-      x.reshape(b * v, *x.shape[2:]),
+      einops.rearrange(x, "b v h w c -> (b v) h w c"),
       time,
-      text.reshape(b * v, *text.shape[2:]),
+      einops.rearrange(text, "b v n d -> (b v) n d"),
       cameras,
     )
     return diffusion.predict(
-      output.reshape(x.shape),
+      einops.rearrange(output, "(b v) h w c -> b v h w c", v=v),
       x,
       level=step.level,
       prediction_type=self.schedule.prediction_type,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import einops
 import jax
 import numpy as np
 import tensorboardX
@@ -282,6 +283,5 @@ def tile(images: np.ndarray, columns: int) -> UInt8[np.ndarray, "h w 3"]:
   rows = -(-n // columns)
   sheet = np.ones((rows * columns, h, w, 3), np.float32)
   sheet[:n] = np.clip(images, -1.0, 1.0)
-  sheet = sheet.reshape(rows, columns, h, w, 3).transpose(0, 2, 1, 3, 4)
-  sheet = sheet.reshape(rows * h, columns * w, 3)
+  sheet = einops.rearrange(sheet, "(i j) h w c -> (i h) (j w) c", j=columns)
   return np.round((sheet + 1.0) * 127.5).astype(np.uint8)

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import einops
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -189,5 +190,5 @@ def make_validation(
 
 def in_parts(x: Array, parts: int) -> Array:
   """[b ..] to [parts b/parts ..]; every part has rows of every device."""
-  x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+  x = einops.rearrange(x, "(b parts) ... -> parts b ...", parts=parts)
   return logical.constrain(x, None, "batch")

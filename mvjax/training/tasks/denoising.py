@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -76,13 +77,15 @@ def latents_of(
     mean, log_variance = jnp.split(batch["posterior"], 2, axis=-1)
   else:
     images = batch["image"]
-    b, v = images.shape[:2]
     flat = model.vae.apply(
       {"params": params["vae"]},
-      images.reshape(b * v, *images.shape[2:]),
+      einops.rearrange(images, "b v h w c -> (b v) h w c"),
       method="encode",
     )
-    mean, log_variance = (x.reshape(b, v, *x.shape[1:]) for x in flat)
+    mean, log_variance = (
+      einops.rearrange(x, "(b v) i j c -> b v i j c", v=images.shape[1])
+      for x in flat
+    )
   return (mean + jnp.exp(0.5 * log_variance) * noise) * model.scaling_factor
 
 
@@ -120,7 +123,7 @@ def denoising_errors(
     drawn: `time` and `noise`, from `draw`.
     min_snr: gamma of `diffusion.min_snr_weight`; 0: all times weigh the same.
   """
-  b, v = latents.shape[:2]
+  v = latents.shape[1]
   schedule, t, noise = model.schedule, drawn["time"], drawn["noise"]
   level = schedule.level(t)
   noisy = diffusion.add_noise(latents, noise, level=level)
@@ -129,12 +132,13 @@ def denoising_errors(
   )
   output = model.unet.apply(
     {"params": params["unet"]},
-    noisy.reshape(b * v, *noisy.shape[2:]),
+    einops.rearrange(noisy, "b v h w c -> (b v) h w c"),
     t.reshape(-1),
     jnp.repeat(text, v, axis=0),
     cameras,
   )
-  error = jnp.square(output.reshape(target.shape) - target)
+  output = einops.rearrange(output, "(b v) h w c -> b v h w c", v=v)
+  error = jnp.square(output - target)
   if min_snr:
     weight = diffusion.min_snr_weight(
       level, min_snr, prediction_type=schedule.prediction_type
@@ -204,7 +208,8 @@ class Sampler:
       eta=0.0,
     )
     images = np.asarray(self._decode(params, latents))
-    return images.reshape(-1, *images.shape[2:]), self._columns
+    images = einops.rearrange(images, "b v h w c -> (b v) h w c")
+    return images, self._columns
 
 
 def prepare(

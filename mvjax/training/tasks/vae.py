@@ -8,6 +8,7 @@ latents from the unit Gaussian. There is no perceptual or adversarial network.
 from collections.abc import Mapping
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -103,7 +104,7 @@ def make(config: ml_collections.ConfigDict) -> task.Task:
 def prepare(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """All views of all assets as images `[n h w 3]`."""
   image = np.asarray(batch["image"])
-  return {"image": image.reshape(-1, *image.shape[2:])}
+  return {"image": einops.rearrange(image, "b v h w c -> (b v) h w c")}
 
 
 def pixel_loss(
@@ -125,8 +126,8 @@ def edge_loss(
   for _ in range(_SCALES):
     for axis in (1, 2):
       total += jnp.abs(jnp.diff(error, axis=axis)).mean()
-    n, h, w, c = error.shape
-    error = error.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+    blocks = einops.rearrange(error, "n (h i) (w j) c -> n h i w j c", i=2, j=2)
+    error = blocks.mean((2, 4))
   return total / (2 * _SCALES)
 
 
