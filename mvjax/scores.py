@@ -8,7 +8,8 @@ Mixing adds scores with named coefficients:
   multiview=lambda, image=1-lambda         the mixed score (eq. 2 of the paper);
   multiview=w, image=1, single_view=-w     consistency guidance,
                                            eps_2d + w eps_consis;
-  multiview=1+w, single_view=-w            multi-view auto-guidance.
+  multiview=1+w, single_view=-w            multi-view auto-guidance, which no
+                                           flag reaches yet.
 `single_view` is the multi-view model with every view cut off from the others,
 and eps_consis = eps_multiview - eps_single_view. Along a sampling run the mix
 is a heuristic: diffusing a product of densities differs from multiplying the

@@ -69,6 +69,10 @@ class UNet(nn.Module):
     out_channels: channels of the output.
     epipolar: fields of the `EpipolarConsistencyBlock` at each place, which is
       `mid_block` or `up_blocks_{i}`; it runs after the place's transformers.
+    camera_dim: numbers of a camera that the camera embedding of joint attention
+      reads; None without one.
+    ray_channels: of the rays that every transformer is given, see
+      `attention.SpatialTransformer`.
     remat: what is kept for the backward pass, a key of `REMAT`.
     dtype: compute dtype.
   """

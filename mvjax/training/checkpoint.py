@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the only module that calls Orbax.
+"""Checkpoints of a run, by Orbax.
 
 One checkpoint is one directory, written under a temporary name and renamed:
 the train state, and beside it as readable JSON the position in the data, the
