@@ -15,10 +15,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 AOT := .venv-aot
+PROVIDERS := .venv-flax-providers
 BROWSER := .browser
 DEMO := out/demo
 
-.PHONY: interpreter demo test test-parity test-tpu-aot test-browser screenshot lint format clean
+.PHONY: interpreter demo test test-default-flags test-hostile test-flax-providers \
+  test-parity test-tpu-aot test-browser screenshot lint format clean
 
 $(VENV)/.installed: requirements.txt requirements-core.txt | interpreter
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +35,13 @@ $(PARITY)/.installed: requirements-parity.txt requirements-core.txt | interprete
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
 	$(PARITY)/bin/pip install --quiet --no-deps torch-fidelity==0.3.0
+	touch $@
+
+$(PROVIDERS)/.installed: requirements-flax-providers.txt requirements-core.txt \
+		requirements-dev.txt | interpreter
+	$(PYTHON) -m venv $(PROVIDERS)
+	$(PROVIDERS)/bin/pip install --quiet -r requirements-flax-providers.txt \
+	  -r requirements-dev.txt
 	touch $@
 
 $(AOT)/.installed: requirements-aot.txt requirements-core.txt | interpreter
@@ -56,6 +65,16 @@ demo: $(VENV)/.installed  ## text -> views -> GLB and its page, nano weights
 
 test: $(VENV)/.installed-dev  ## every fast test, Python only
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test-default-flags: $(VENV)/.installed-dev  ## programs compiled as users compile them
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false XLA_FLAGS= $(BIN)/python -m pytest \
+	  @tests/default_flags/arguments.txt
+
+test-hostile: $(VENV)/.installed-dev  ## attacks on every command, and killed runs
+	$(BIN)/python -m pytest -n 2 tests/hostile
+
+test-flax-providers: $(PROVIDERS)/.installed  ## the Flax classes of older releases
+	$(PROVIDERS)/bin/python -m pytest tests/flax_providers
 
 test-parity: $(PARITY)/.installed  ## live comparison with today's PyTorch diffusers
 	$(PARITY)/bin/python -m pytest tests/parity
@@ -81,4 +100,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(AOT) $(BROWSER) .pytest_cache .ruff_cache
+	rm -rf .venv* $(BROWSER) .pytest_cache .ruff_cache
