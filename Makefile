@@ -22,7 +22,7 @@ DEMO := out/demo
 .PHONY: interpreter demo test test-default-flags test-hostile test-flax-providers \
   test-parity test-tpu-aot test-browser screenshot lint format clean
 
-$(VENV)/.installed: requirements.txt requirements-core.txt | interpreter
+$(VENV)/.installed: requirements.txt | interpreter
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
@@ -31,20 +31,18 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 
-$(PARITY)/.installed: requirements-parity.txt requirements-core.txt | interpreter
+$(PARITY)/.installed: requirements-parity.txt requirements.txt | interpreter
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --quiet -r requirements-parity.txt
 	$(PARITY)/bin/pip install --quiet --no-deps torch-fidelity==0.3.0
 	touch $@
 
-$(PROVIDERS)/.installed: requirements-flax-providers.txt requirements-core.txt \
-		requirements-dev.txt | interpreter
+$(PROVIDERS)/.installed: requirements-flax-providers.txt requirements.txt | interpreter
 	$(PYTHON) -m venv $(PROVIDERS)
-	$(PROVIDERS)/bin/pip install --quiet -r requirements-flax-providers.txt \
-	  -r requirements-dev.txt
+	$(PROVIDERS)/bin/pip install --quiet -r requirements-flax-providers.txt
 	touch $@
 
-$(AOT)/.installed: requirements-aot.txt requirements-core.txt | interpreter
+$(AOT)/.installed: requirements-aot.txt requirements.txt | interpreter
 	$(PYTHON) -m venv $(AOT)
 	$(AOT)/bin/pip install --quiet -r requirements-aot.txt
 	touch $@
@@ -67,7 +65,7 @@ test: $(VENV)/.installed-dev  ## every fast test, Python only
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-default-flags: $(VENV)/.installed-dev  ## programs compiled as users compile them
-	JAX_DISABLE_MOST_OPTIMIZATIONS=false XLA_FLAGS= $(BIN)/python -m pytest \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false XLA_FLAGS= $(BIN)/python -m pytest -n 2 \
 	  @tests/default_flags/arguments.txt
 
 test-hostile: $(VENV)/.installed-dev  ## attacks on every command, and killed runs
