@@ -129,6 +129,14 @@ class Fields:
       raise self.error(name, "must be a list of one or more texts")
     return tuple(found)
 
+  def object(self, name: str) -> "Fields":
+    """An object."""
+    return Fields(
+      content=self.get(name, dict),
+      where=self.where,
+      place=f"{self.place}{name}.",
+    )
+
   def objects(self, name: str) -> list["Fields"]:
     """A list of objects."""
     return [

@@ -35,6 +35,8 @@ _FOG = -1.0
 _ROUGHNESS_EVERY = 10
 _RAYS_AT_A_TIME = 4096
 _RENDER_SAMPLES = 48
+# On a side: the surface is taken from twice as many, which fill 2 GiB.
+_MOST_VOXELS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,10 @@ class Settings:
   seed: int = 0
 
   def __post_init__(self):
-    if self.grid < 8 or self.grid % 2:
-      raise ValueError(f"grid={self.grid}: must be an even number from 8")
+    if not 8 <= self.grid <= _MOST_VOXELS or self.grid % 2:
+      raise ValueError(
+        f"grid={self.grid}: must be an even number from 8 to {_MOST_VOXELS}"
+      )
     if min(self.samples, self.rays, self.steps) < 1:
       raise ValueError(f"samples, rays and steps must be positive; got {self}")
 

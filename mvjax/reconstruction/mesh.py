@@ -23,6 +23,8 @@ _SMALLEST_PIECE = 0.01
 _BEHIND = 1.0
 # Empty voxels around the grid: surfaces close at the border of its box.
 _MARGIN = 3
+# Of an asset that programs still open with ease.
+_MOST_FACES = 2_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,11 @@ class Settings:
   smoothing: int = 10
 
   def __post_init__(self):
-    if self.max_faces < 4:
-      raise ValueError(f"max_faces={self.max_faces}: a solid needs 4 or more")
+    if not 4 <= self.max_faces <= _MOST_FACES:
+      raise ValueError(
+        f"max_faces={self.max_faces}: a solid needs 4 or more; at most "
+        f"{_MOST_FACES} are made"
+      )
     for name in ("blur", "smoothing"):
       if getattr(self, name) < 0:
         raise ValueError(

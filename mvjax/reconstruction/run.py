@@ -31,6 +31,8 @@ _FEWEST_VIEWS = 4
 # With fewer, outlines bound the object from too few sides.
 _MANY_VIEWS = 6
 _TURNTABLE_FRAMES = 24
+# What graphics cards take everywhere.
+_LARGEST_TEXTURE = 4096
 _TURN_MILLISECONDS = 3000
 
 
@@ -53,8 +55,10 @@ class Settings:
   search_cameras: bool | None = None
 
   def __post_init__(self):
-    if self.texture_size < 1:
-      raise ValueError(f"texture_size={self.texture_size}: must be positive")
+    if not 1 <= self.texture_size <= _LARGEST_TEXTURE:
+      raise ValueError(
+        f"texture_size={self.texture_size}: must be 1 to {_LARGEST_TEXTURE}"
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

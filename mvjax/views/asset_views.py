@@ -5,6 +5,7 @@ Every source of views ends here, and what measures or reconstructs begins here.
 
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,11 +71,15 @@ class Asset:
     return self.prompt if "seed" in self.record else self.name
 
 
-def digest(parts: Sequence[bytes]) -> str:
-  """Changes when a part does, or their order."""
+def digest(parts: Sequence[bytes | pathlib.Path]) -> str:
+  """Changes when a part does, or their order; a file is its content."""
   found = hashlib.sha256()
   for part in parts:
-    found.update(hashlib.sha256(part).digest())
+    if isinstance(part, pathlib.Path):
+      with part.open("rb") as file:  # of any size
+        found.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+      found.update(hashlib.sha256(part).digest())
   return found.hexdigest()[:16]
 
 

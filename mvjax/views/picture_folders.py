@@ -16,7 +16,12 @@ from mvjax import geometry
 from mvjax.views import asset_views, view_files, viewpoints
 
 # Of what is used of a sample.json here and by those who measure.
-_TYPES = {"prompt": str, "seed": int, "metric_cameras": bool}
+_TYPES = {
+  "prompt": str,
+  "seed": int,
+  "metric_cameras": bool,
+  "peak_memory_bytes": float,
+}
 
 
 def open_folder(folder: pathlib.Path) -> asset_views.Asset:
@@ -28,7 +33,7 @@ def open_folder(folder: pathlib.Path) -> asset_views.Asset:
   """
   camera, content, poses = None, [b""], folder / view_files.POSES
   if poses.is_file():
-    camera, content = viewpoints.read(poses), [poses.read_bytes()]
+    camera, content = viewpoints.read(poses), [poses]
   files, sample = (
     view_files.of_asset(folder),
     _read_sample(folder / "sample.json"),
@@ -40,7 +45,7 @@ def open_folder(folder: pathlib.Path) -> asset_views.Asset:
   ]
   if len(depths) < len(files) or not all(file.is_file() for file in depths):
     depths = []
-  content += [file.read_bytes() for file in (*files, *depths)]
+  content += [*files, *depths]
   return asset_views.Asset(
     name=folder.name,
     source=str(folder.parent),
@@ -59,7 +64,7 @@ def open_picture(file: pathlib.Path) -> asset_views.Asset:
     name=file.name,
     source=str(file.parent),
     prompt=_as_text(file.stem),
-    digest=asset_views.digest([file.read_bytes()]),
+    digest=asset_views.digest([file]),
     num_views=1,
     has_cameras=False,
     read=lambda: _decode_files([file], camera=None, depths=[]),
@@ -78,6 +83,11 @@ def _read_sample(file: pathlib.Path) -> dict[str, Any]:
   for name, kind in _TYPES.items():
     if name in content.content:
       content.get(name, kind)
+  if "seconds_of_batch" in content.content:
+    content.number("batch_size", low=1, high=2**31)
+    seconds = content.object("seconds_of_batch")
+    for part in seconds.content:
+      seconds.number(part, low=0.0, high=1e9)
   return dict(content.content)
 
 

@@ -107,6 +107,10 @@ def test_other_settings_are_an_error_that_names_them(finished):
   "make, message",
   [
     (lambda: mesh.Settings(max_faces=0), "max_faces=0: "),
+    (lambda: mesh.Settings(max_faces=10**9), "max_faces=1000000000: "),
+    (lambda: field.Settings(grid=7), "grid=7: must be an even"),
+    (lambda: field.Settings(grid=4096), "grid=4096: must be an even .* to 256"),
+    (lambda: run.Settings(texture_size=10**6), "texture_size=1000000: "),
     (lambda: mesh.Settings(blur=-1.0), r"blur=-1\.0: "),
     (lambda: mesh.Settings(smoothing=-1), "smoothing=-1: "),
     (lambda: run.Settings(texture_size=0), "texture_size=0: "),

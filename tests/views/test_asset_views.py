@@ -1,5 +1,7 @@
 """Masks and neighbours of views."""
 
+import tracemalloc
+
 import fake_assets
 import numpy as np
 
@@ -29,3 +31,15 @@ def test_neighbours_form_a_ring():
   pairs = asset_views.ring_pairs(shuffled)
   assert len(pairs) == 5 and {i for i, _ in pairs} == set(range(5))
   assert len(asset_views.ring_pairs(fake_assets.ring(2))) == 1
+
+
+def test_a_file_in_a_digest_is_its_content_and_is_not_held(tmp_path):
+  file = tmp_path / "view.png"
+  with file.open("wb") as sparse:
+    sparse.truncate(2**27)
+  tracemalloc.start()
+  found = asset_views.digest([b"a", file])
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 2**24
+  assert found == asset_views.digest([b"a", bytes(2**27)])

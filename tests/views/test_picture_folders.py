@@ -164,8 +164,25 @@ def test_pictures_of_another_system(ball, tmp_path):
       '{"metric_cameras": "false"}',
       "metric_cameras is 'false'; it must be true or false",
     ),
+    (
+      '{"peak_memory_bytes": "2"}',
+      "peak_memory_bytes is '2'; .* finite number",
+    ),
+    ('{"seconds_of_batch": {}}', "batch_size is missing; .* whole number"),
+    (
+      '{"seconds_of_batch": {}, "batch_size": 0}',
+      "batch_size is 0; it must be",
+    ),
+    (
+      '{"seconds_of_batch": 3, "batch_size": 1}',
+      "seconds_of_batch is 3; it must be an object",
+    ),
+    (
+      '{"seconds_of_batch": {"sampling": Infinity}, "batch_size": 1}',
+      "seconds_of_batch.sampling is inf; it must be a finite number",
+    ),
   ],
-  ids=range(9),
+  ids=range(14),
 )
 def test_a_broken_record_is_named(ball, tmp_path, text, message):
   fake_assets.write(tmp_path / "ball", ball)
