@@ -13,6 +13,7 @@ diffusers `scheduler_config.json`.
 
 import dataclasses
 import functools
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from jaxtyping import Array, ArrayLike, Float
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear")
+# Tables are in memory, and none has more than a thousandth of this.
+_MOST_STEPS = 1_000_000
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace", "ldm")
 
 
@@ -122,12 +125,21 @@ class NoiseSchedule:
       "beta_end": 0.02,
       "beta_schedule": "linear",
     }
-    names = {field.name for field in dataclasses.fields(cls)}
-    values |= {k: v for k, v in config.items() if k in names}
-    if values.get("trained_betas") is not None:
-      betas = tuple(float(beta) for beta in values["trained_betas"])
-      values |= {"trained_betas": betas, "num_train_timesteps": len(betas)}
-    return cls(**values)
+    kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+    values |= {k: v for k, v in config.items() if k in kinds}
+    betas = values.pop("trained_betas", None)
+    if betas is not None:
+      betas = tuple(map(float, betas))
+      values["num_train_timesteps"] = len(betas)
+    for name, value in values.items():
+      kind = kinds[name]
+      good = type(value) is kind or (kind is float and type(value) is int)
+      if not good or (kind is int and not 0 <= value <= _MOST_STEPS):
+        raise ValueError(
+          f"{name}={reprlib.repr(value)}: must be of type {kind.__name__}"
+          + f", 0 to {_MOST_STEPS}" * (kind is int)
+        )
+    return cls(**values, trained_betas=betas)
 
   def to_config(self) -> dict[str, Any]:
     """A scheduler config that diffusers reads as its DDIM scheduler."""

@@ -9,6 +9,7 @@ CLIP's own vocabulary is shipped, for models whose files have none.
 import gzip
 import json
 import pathlib
+import reprlib
 import warnings
 from collections.abc import Iterable, Sequence
 
@@ -28,6 +29,8 @@ END = "<|endoftext|>"
 # All CLIP text encoders of Stable Diffusion have these.
 CLIP_VOCAB_SIZE = 49408
 CLIP_LENGTH = 77
+# In a row; a text encoder has as many positions.
+_MOST_TOKENS = 1 << 20
 # Where transformers 5 writes vocabulary and merges.
 _ONE_FILE = "tokenizer.json"
 # assets/clip_bpe: OpenAI's list of merges, of which CLIP uses the first.
@@ -93,6 +96,13 @@ class Tokenizer:
         raise ValueError(
           f"tokenizer: special token {token!r} is not in vocab.json"
         )
+    if sorted(vocab.values()) != list(range(len(vocab))):
+      raise ValueError("tokenizer: ids in vocab.json are not 0, 1, 2, ...")
+    if type(length) is not int or not 2 < length <= _MOST_TOKENS:
+      raise ValueError(
+        f"tokenizer: model_max_length={reprlib.repr(length)}: must be a whole "
+        f"number from 3 to {_MOST_TOKENS}"
+      )
     self._vocab, self._merges = dict(vocab), [tuple(m) for m in merges]
     self._pad_token = pad_token
     self._encoder = _pipeline(_bpe(self._vocab, self._merges))
@@ -118,8 +128,15 @@ class Tokenizer:
         raise ValueError(f"tokenizer: {folder / name} is missing")
     try:
       return cls._load(folder)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-      reason = " ".join(str(error).split())
+    except (
+      ArithmeticError,
+      AttributeError,
+      LookupError,
+      RecursionError,
+      TypeError,
+      ValueError,
+    ) as error:
+      reason = " ".join(str(error).split())[:300]
       raise ValueError(f"tokenizer: {folder} is damaged: {reason}") from error
 
   @classmethod

@@ -6,6 +6,7 @@ AutoencoderKL and CLIPTextModel, but for a UNet with rays: that is an
 value that our modules cannot represent is a ValueError that names its key.
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,6 +54,11 @@ _IGNORED = (
   "upcast_attention",
 )
 
+# Far beyond those of published networks: more would be traced for hours.
+_MOST_LAYERS = 128
+MOST_LEVELS = 8
+_MOST_TOKENS = 1 << 24
+
 _MID_BLOCKS = {"UNetMidBlock2DCrossAttn": True, "UNetMidBlock2D": False}
 _DOWN_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
@@ -92,35 +98,40 @@ def unet_from_config(
       "use_linear_projection",
     ),
   )
-  widths = tuple(_get(config, "block_out_channels"))
-  heads = config.get("num_attention_heads")
-  heads = _get(config, "attention_head_dim") if heads is None else heads
+  widths = _widths(config)
+  key = "attention_head_dim"
+  if config.get("num_attention_heads") is not None:
+    key = "num_attention_heads"
+  heads = _get(config, key)
+  if not isinstance(heads, list):
+    heads = [whole(config, key)] * len(widths)
+  heads = tuple(whole({key: number}, key) for number in heads)
   attention_levels = _types(config, "down_block_types", _DOWN_BLOCKS)
   if _types(config, "up_block_types", _UP_BLOCKS) != attention_levels[::-1]:
     raise ValueError(
-      f"up_block_types={list(config['up_block_types'])} do not mirror "
+      f"up_block_types={reprlib.repr(config['up_block_types'])} do not mirror "
       "down_block_types: attention must be on the same levels of both"
     )
   middle = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
   camera_dim = None
   if config.get("class_embed_type") == "projection":
-    camera_dim = _get(config, "projection_class_embeddings_input_dim")
+    camera_dim = whole(config, "projection_class_embeddings_input_dim")
   return unet.UNet(
     block_out_channels=widths,
-    layers_per_block=_get(config, "layers_per_block"),
-    num_heads=(heads,) * len(widths)
-    if isinstance(heads, int)
-    else tuple(heads),
+    layers_per_block=whole(config, "layers_per_block", most=_MOST_LAYERS),
+    num_heads=heads,
     attention_levels=attention_levels,
     mid_attention=_choose("mid_block_type", middle, _MID_BLOCKS),
-    cross_attention_dim=_get(config, "cross_attention_dim"),
+    cross_attention_dim=whole(config, "cross_attention_dim"),
     use_linear_projection=config.get("use_linear_projection", False),
-    norm_num_groups=_get(config, "norm_num_groups"),
-    in_channels=_get(config, "in_channels"),
-    out_channels=_get(config, "out_channels"),
+    norm_num_groups=whole(config, "norm_num_groups"),
+    in_channels=whole(config, "in_channels"),
+    out_channels=whole(config, "out_channels"),
     epipolar=epipolar,
     camera_dim=camera_dim,
-    ray_channels=config.get("ray_channels", 0),
+    ray_channels=whole(config, "ray_channels")
+    if config.get("ray_channels")
+    else 0,
     dtype=dtype,
   )
 
@@ -184,10 +195,10 @@ def vae_from_config(
   _types(config, "down_block_types", {"DownEncoderBlock2D": True})
   _types(config, "up_block_types", {"UpDecoderBlock2D": True})
   return vae.VAE(
-    block_out_channels=tuple(_get(config, "block_out_channels")),
-    layers_per_block=_get(config, "layers_per_block"),
-    latent_channels=_get(config, "latent_channels"),
-    norm_num_groups=_get(config, "norm_num_groups"),
+    block_out_channels=_widths(config),
+    layers_per_block=whole(config, "layers_per_block", most=_MOST_LAYERS),
+    latent_channels=whole(config, "latent_channels"),
+    norm_num_groups=whole(config, "norm_num_groups"),
     dtype=dtype,
   )
 
@@ -232,12 +243,12 @@ def text_encoder_from_config(
   activation = config.get("hidden_act", "quick_gelu")
   _require("hidden_act", activation, tuple(text_encoder.ACTIVATIONS))
   return text_encoder.TextEncoder(
-    vocab_size=_get(config, "vocab_size"),
-    max_length=_get(config, "max_position_embeddings"),
-    hidden_size=_get(config, "hidden_size"),
-    intermediate_size=_get(config, "intermediate_size"),
-    num_layers=_get(config, "num_hidden_layers"),
-    num_heads=_get(config, "num_attention_heads"),
+    vocab_size=whole(config, "vocab_size", most=_MOST_TOKENS),
+    max_length=whole(config, "max_position_embeddings", most=_MOST_TOKENS),
+    hidden_size=whole(config, "hidden_size"),
+    intermediate_size=whole(config, "intermediate_size"),
+    num_layers=whole(config, "num_hidden_layers", most=_MOST_LAYERS),
+    num_heads=whole(config, "num_attention_heads"),
     activation=activation,
     dtype=dtype,
   )
@@ -283,9 +294,45 @@ def _check(
 def _require(key: str, value: Any, allowed: tuple) -> None:
   if value not in allowed:
     raise ValueError(
-      f"config.json: {key}={value!r} is not supported: must be "
+      f"config.json: {key}={reprlib.repr(value)} is not supported: must be "
       f"{' or '.join(map(repr, allowed))}"
     )
+
+
+def whole(config: Config, key: str, *, most: int = 1 << 16) -> int:
+  """A size from 1 to `most`, which bounds what is built before it is compared.
+
+  Raises:
+    ValueError: it is absent or anything else; names the key.
+  """
+  value = _get(config, key)
+  if type(value) is not int or not 1 <= value <= most:
+    raise ValueError(
+      f"config.json: {key}={reprlib.repr(value)}: must be a whole number from "
+      f"1 to {most}"
+    )
+  return value
+
+
+def positive(config: Config, key: str, default: float) -> float:
+  """A finite number above 0; ValueError names the key."""
+  value = config.get(key, default)
+  if type(value) not in (int, float) or not 0 < value < 1e30:
+    raise ValueError(
+      f"config.json: {key}={reprlib.repr(value)}: must be a number above 0"
+    )
+  return float(value)
+
+
+def _widths(config: Config) -> tuple[int, ...]:
+  key = "block_out_channels"
+  values = _get(config, key)
+  if not isinstance(values, list) or not 1 <= len(values) <= MOST_LEVELS:
+    raise ValueError(
+      f"config.json: {key}={reprlib.repr(values)}: must be a list of 1 to "
+      f"{MOST_LEVELS} widths"
+    )
+  return tuple(whole({key: width}, key) for width in values)
 
 
 def _get(config: Config, key: str) -> Any:

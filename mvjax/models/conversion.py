@@ -76,7 +76,7 @@ def check(opened: checkpoint.Checkpoint) -> None:
   }
   if checkpoint.EPIPOLAR in opened.components:
     config = opened.components[checkpoint.EPIPOLAR].config
-    network = modules["unet"].clone(epipolar=epipolar_mv.block_fields(config))
+    network = modules["unet"].clone(epipolar=epipolar_mv.blocks_of(opened))
     whole = epipolar_mv.abstract_params(network, config)
     shapes[checkpoint.EPIPOLAR] = epipolar_mv.split_params(whole)[1]
   for name, tree in shapes.items():

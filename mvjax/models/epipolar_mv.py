@@ -12,6 +12,7 @@ So `unet/` alone is an ordinary 2D UNet, which other programs can load.
 
 import dataclasses
 import functools
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,10 +25,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mvjax import compilation, geometry
-from mvjax.models import stable_diffusion
+from mvjax.models import configs, stable_diffusion
 from mvjax.nn import camera_features, unet
 from mvjax.weights import checkpoint
 
+_BLOCK = ("head_dim", "num_frequencies", "points", "width")
+_MOST = 1 << 12
 COMPONENT = checkpoint.EPIPOLAR
 # What `unet/` lacks: parameters below one of these.
 _ADDED = ("epipolar", "camera_embedding")
@@ -66,7 +69,7 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
       opened, dtype, param_dtype=param_dtype
     )
     config = opened.components[COMPONENT].config
-    network = base.unet.clone(epipolar=block_fields(config))
+    network = base.unet.clone(epipolar=blocks_of(opened))
     added = stable_diffusion.read(
       opened,
       COMPONENT,
@@ -89,6 +92,32 @@ class EpipolarMultiview(stable_diffusion.FlaxStableDiffusion):
     """Compiled `features`: its hundreds of small operations are slow alone."""
     fun = functools.partial(features, config=self.epipolar)
     return jax.jit(fun, static_argnames="size")
+
+
+def blocks_of(opened: checkpoint.Checkpoint) -> flax.core.FrozenDict[str, Any]:
+  """`block_fields` of a model's files.
+
+  Raises:
+    ValueError: their config is malformed; names them.
+  """
+  config = opened.components[COMPONENT].config
+  try:
+    levels = configs.whole(config, "num_levels", most=configs.MOST_LEVELS)
+    blocks = config.get("blocks")
+    if not isinstance(blocks, dict) or not blocks:
+      raise ValueError(f"config.json: blocks={reprlib.repr(blocks)}: has none")
+    for place, block in blocks.items():
+      if not isinstance(block, dict) or sorted(block) != list(_BLOCK):
+        raise ValueError(
+          f"config.json: blocks: {place[:40]} must have {', '.join(_BLOCK)}"
+        )
+      for key in _BLOCK:
+        configs.whole(block, key, most=_MOST)
+      if not 0 <= _level(place, levels) < levels:
+        raise ValueError(f"config.json: blocks: no place {place[:40]}")
+    return block_fields(config)
+  except ValueError as error:
+    raise ValueError(f"{opened.source}: {COMPONENT}/: {error}") from error
 
 
 def block_fields(config: Config) -> flax.core.FrozenDict[str, Any]:

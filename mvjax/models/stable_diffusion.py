@@ -300,10 +300,12 @@ def _settings(opened: checkpoint.Checkpoint) -> dict[str, Any]:
   try:
     return {
       "schedule": diffusion.NoiseSchedule.from_config(opened.scheduler),
-      "scaling_factor": float(
-        opened.components["vae"].config.get("scaling_factor", SCALING_FACTOR)
+      "scaling_factor": configs.positive(
+        opened.components["vae"].config, "scaling_factor", SCALING_FACTOR
       ),
-      "latent_size": int(opened.components["unet"].config["sample_size"]),
+      "latent_size": configs.whole(
+        opened.components["unet"].config, "sample_size"
+      ),
     }
   except _CONFIG_ERRORS as error:
     raise ValueError(f"{opened.source}: {_line(error)}") from error

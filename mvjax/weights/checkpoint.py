@@ -131,7 +131,8 @@ def check_params(
   """The unread tensors of a component by linen path, in linen's layout.
 
   Raises:
-    ValueError: missing, unexpected or mis-shaped tensors by name.
+    ValueError: missing, unexpected, mis-shaped or whole-numbered tensors by
+      name.
   """
   found = {}
   for key, tensor in names.modern(component.tensors).items():
@@ -141,6 +142,12 @@ def check_params(
   names.check_paths(
     found, wanted, source=source, remedy=_likely_cause(component)
   )
+  for path, tensor in found.items():
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+      raise ValueError(
+        f"{source}: {'/'.join(path)} is of {tensor.dtype}, weights must be "
+        "floats: get them as they were before they were quantized"
+      )
   return found
 
 

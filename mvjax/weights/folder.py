@@ -24,6 +24,8 @@ from mvjax.weights import (
   tensors,
 )
 
+# The list of a large model's shards has a few hundred kilobytes.
+_MAX_JSON = 1 << 25
 # The stem each library gives its file.
 STEMS = ("diffusion_pytorch_model", "model")
 FLAX_FILES = ("diffusion_flax_model.msgpack", "flax_model.msgpack")
@@ -42,10 +44,13 @@ def read_config(folder: str | os.PathLike[str], name: str) -> dict[str, Any]:
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """A file with one JSON object; ValueError if it is anything else."""
+  size = path.stat().st_size
+  if size > _MAX_JSON:
+    raise ValueError(f"{path} has {size} bytes, {_MAX_JSON} at most")
   try:
     content = json.loads(path.read_bytes())
   except (ValueError, RecursionError) as error:
-    raise ValueError(f"{path} is not JSON: {error}") from error
+    raise ValueError(f"{path} is not JSON: {str(error)[:200]}") from error
   if not isinstance(content, dict):
     raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
   return content
@@ -172,7 +177,9 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   shards = []
   for name in sorted(set(map(str, listed.values()))):
     if name != pathlib.PurePath(name).name or not name.endswith(".safetensors"):
-      raise ValueError(f"{index}: {name!r} is no safetensors file beside it")
+      raise ValueError(
+        f"{index}: {name[:80]!r} is no safetensors file beside it"
+      )
     if not (index.parent / name).is_file():
       raise FileNotFoundError(
         f"{index.parent / name} is missing: {index.name} lists it"

@@ -10,6 +10,7 @@ carry the configs in their header (`description`), and any model fits in one.
 """
 
 import pathlib
+import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -116,6 +117,11 @@ def original_unet(
   """
   tensors = {f"{ldm.UNET}{name}": t for name, t in unet.tensors.items()}
   head_dim = unet.config.get("num_head_channels", 0)
+  if type(head_dim) is not int:
+    raise ValueError(
+      f"{source}config.json: num_head_channels={reprlib.repr(head_dim)}: must "
+      "be a whole number"
+    )
   try:
     config = ldm_config.unet_config(
       tensors,

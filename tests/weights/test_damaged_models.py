@@ -111,6 +111,72 @@ FOLDERS = {
     with_config("vae/config.json", latent_channels=16),
     "latent channels 16",
   ),
+  "layers without end": (
+    with_config("unet/config.json", layers_per_block=10**9),
+    "layers_per_block=1000000000: must be a whole number from 1 to 128",
+  ),
+  "text layers without end": (
+    with_config("text_encoder/config.json", num_hidden_layers=10**9),
+    "num_hidden_layers=1000000000: must be",
+  ),
+  "width of text": (
+    with_config("unet/config.json", norm_num_groups="four"),
+    "norm_num_groups='four': must be a whole number",
+  ),
+  "long text for a number": (
+    with_config("vae/config.json", latent_channels="4" * 5000),
+    "latent_channels='444.*'",
+  ),
+  "no latent scale": (
+    with_config("vae/config.json", scaling_factor=[0.5]),
+    "scaling_factor=.0.5.: must be a number above 0",
+  ),
+  "side of a latent that is no number": (
+    with_config("unet/config.json", sample_size="8"),
+    "sample_size='8': must be a whole number",
+  ),
+  "schedule beyond memory": (
+    with_config("scheduler/scheduler_config.json", num_train_timesteps=10**11),
+    "num_train_timesteps=100000000000: must be of type int, 0 to 1000000",
+  ),
+  "schedule of text": (
+    with_config("scheduler/scheduler_config.json", steps_offset="1"),
+    "steps_offset='1': must be of type int",
+  ),
+  "tokens in rows of text": (
+    with_config("tokenizer/tokenizer_config.json", model_max_length="12"),
+    "tokenizer",
+  ),
+  "tokens in rows without end": (
+    with_config("tokenizer/tokenizer_config.json", model_max_length=10**30),
+    "model_max_length=1000.*: must be a whole number from 3 to 1048576",
+  ),
+  "padding that is no token": (
+    with_config(
+      "tokenizer/special_tokens_map.json", pad_token=["<|endoftext|>"]
+    ),
+    "tokenizer",
+  ),
+  "ids beyond the embedding": (
+    with_config("tokenizer/vocab.json", **{"!": 10**6}),
+    "ids in vocab.json are not 0, 1, 2",
+  ),
+  "ids that are no numbers": (
+    with_config("tokenizer/vocab.json", **{"!": "0"}),
+    "tokenizer",
+  ),
+  "whole numbers as weights": (
+    with_tensors(
+      lambda t: t | {"conv_in.bias": np.ones_like(t["conv_in.bias"], np.int32)}
+    ),
+    "unet/: conv_in/bias is of int32, weights must be floats",
+  ),
+  "truth values as weights": (
+    with_tensors(
+      lambda t: t | {"conv_in.bias": np.ones_like(t["conv_in.bias"], bool)}
+    ),
+    "unet/: conv_in/bias is of bool, weights must be floats",
+  ),
   "missing tensor": (
     with_tensors(lambda t: {k: t[k] for k in t if k != "conv_in.bias"}),
     "1 missing .conv_in.bias",
@@ -141,6 +207,42 @@ def test_folders(model_folders, tmp_path, kind):
   damage(home)
   refusal.check(
     lambda: loading.load(home), tmp_path, names=str(home), reason=reason
+  )
+
+
+def with_blocks(**values):
+  """Changes one epipolar block."""
+
+  def damage(home):
+    path = home / "epipolar/config.json"
+    config = json.loads(path.read_text())
+    config["blocks"]["mid_block"] |= values
+    path.write_text(json.dumps(config))
+
+  return damage
+
+
+@pytest.mark.parametrize(
+  "damage, reason",
+  [
+    (with_config("epipolar/config.json", blocks=[1]), r"blocks=\[1\]"),
+    (with_config("epipolar/config.json", blocks={}), "blocks={}"),
+    (with_config("epipolar/config.json", blocks={"x": {}}), "x must have"),
+    (with_config("epipolar/config.json", num_levels="2"), "num_levels='2'"),
+    (with_config("epipolar/config.json", num_levels=1), "no place up_blocks_1"),
+    (with_blocks(points=10**12), "points=1000000000000: must be"),
+    (with_blocks(width="16"), "width='16': must be"),
+    (with_blocks(color="red"), "mid_block must have"),
+  ],
+)
+def test_epipolar_blocks(model_folders, tmp_path, damage, reason):
+  home = shutil.copytree(model_folders["multiview"], tmp_path / "model")
+  damage(home)
+  refusal.check(
+    lambda: loading.load(home),
+    tmp_path,
+    names=f"{home}: epipolar/",
+    reason=reason,
   )
 
 
