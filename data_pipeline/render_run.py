@@ -10,6 +10,7 @@ not tried again:
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import math
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 import pebble
 import tqdm
 
-from data_pipeline import objects, render, shards
+from data_pipeline import fields, objects, render, shards
 from mvjax import atomic
 
 # Objects that wait for a free process; more would only cost memory.
@@ -69,7 +70,12 @@ def render_all(
   """
   for name, value, allowed, remedy in (
     ("workers", workers, workers >= 1, "at least 1"),
-    ("time_limit", time_limit, 0 < time_limit < math.inf, "above 0 seconds"),
+    (
+      "time_limit",
+      time_limit,
+      0 < time_limit < math.inf,
+      "a number of seconds above 0",
+    ),
     (
       "memory_limit",
       memory_limit,
@@ -80,7 +86,12 @@ def render_all(
     if not allowed:
       raise ValueError(f"{name}={value}: must be {remedy}")
   out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f"out={out}: no folder can be there ({error.strerror}); choose another"
+    ) from error
   _check_same_settings(out / "settings.json", settings)
   own = things if shard is None else shard.part(things)
   _remove_leftovers(out, {thing.id for thing in own})
@@ -207,13 +218,11 @@ def _read_quarantine(out: pathlib.Path) -> dict[str, str]:
   """Reasons by uid, from the files of all workers."""
   found = {}
   for path in sorted(out.glob("quarantine*.jsonl")):
-    # Not splitlines: the strings may hold U+2028 and others as they are.
-    for line in path.read_text(encoding="utf-8").split("\n"):
-      try:
-        row = json.loads(line)
-      except json.JSONDecodeError:
-        continue  # the last line of a killed worker: its object is tried again
-      found[row["uid"]] = row["reason"]
+    for line in path.read_bytes().split(b"\n"):
+      # No row is the last line of a killed worker: its object is tried again.
+      with contextlib.suppress(ValueError):
+        row = fields.Fields.of(fields.parse(line, path), path)
+        found[row.get("uid", str)] = row.get("reason", str)
   return found
 
 
@@ -226,7 +235,7 @@ def _check_same_settings(
   if not path.exists():
     atomic.write_text(path, json.dumps(wanted, indent=1))
   # Another machine may have written it at the same moment.
-  found = json.loads(path.read_text())
+  found = fields.Fields.read(path).content
   for field in wanted:
     if found.get(field) != wanted[field]:
       raise ValueError(

@@ -142,6 +142,10 @@ def build_data(
       f"renders={renders}: no such folder; run `launch.py data render` first"
     )
   if layout is None:
+    if captions is not None:
+      raise ValueError(
+        f"captions={captions}: is for a --layout; our renders have their own"
+      )
     built = build.build_renders(root, out, shard=part)
   else:
     if captions is None:

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -186,3 +187,64 @@ def test_settings_appear_whole(tmp_path, monkeypatch):
   run([], tmp_path)
   assert seen and tmp_path / "settings.json" not in seen
   assert (tmp_path / "settings.json").exists()
+
+
+def test_rows_that_are_none_are_passed_over(make, tmp_path):
+  out = tmp_path / "out"
+  out.mkdir()
+  rows = ["null", "[1]", '"x"', '{"uid": 3}', "[" * 100_000, "\xff"]
+  (out / "quarantine-old.jsonl").write_bytes(
+    "\n".join([*rows, '{"uid": "bad.obj", "reason": "old"}']).encode("latin-1")
+  )
+  assert run([make("ball", "bad")], out) == {"bad.obj": "old"}
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "[" * 100_000])
+def test_damaged_settings_are_one_line(tmp_path, text):
+  (tmp_path / "settings.json").write_text(text)
+  with pytest.raises(ValueError, match="settings.json: is ") as error:
+    run([], tmp_path)
+  assert "\n" not in str(error.value)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+  (tmp_path / "file").write_text("in the way")
+  for place in ("file", "file/out"):
+    with pytest.raises(ValueError, match=f"out=.*{place}: no folder"):
+      run([], tmp_path / place)
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["render", "--limit=-1"], "limit=-1: must be at least 1"),
+    (["render", "--limit=0"], "limit=0: must be at least 1"),
+    (["render", "--workers=0"], "workers=0: must be at least 1"),
+    (["render", "--time_limit=nan"], "time_limit=nan: must be a number"),
+    (["render", "--time_limit=inf"], "time_limit=inf: must be a number"),
+    (["render", "--memory_limit=0"], "memory_limit=0.0: must be 1 GiB"),
+    (["render", "--shard=3/3"], "shard='3/3': give INDEX/COUNT"),
+    (["render", "--image_size=2000"], "image_size=2000: must be .* 1024"),
+    (["render", "--objects=no/such"], "objects=no/such: no such folder"),
+    (["build", "--renders=no/such"], "renders=no/such: no such folder"),
+    (["build", "--captions=c.json"], "captions=c.json: is for a --layout"),
+    (["encode", "--model=m", "--batch_size=0"], "batch_size=0: must be"),
+  ],
+  ids=lambda value: "" if isinstance(value, str) else value[-1],
+)
+def test_senseless_flags_are_one_line(
+  launch_py, capsys, tmp_path, arguments, words
+):
+  command, *rest = arguments
+  (tmp_path / "a.obj").write_text("")
+  (tmp_path / "captions.csv").write_text("file,name\na.obj,Chair\n")
+  given = {
+    "render": (f"--objects={tmp_path}", "--captions=captions.csv"),
+    "build": (f"--renders={tmp_path}",),
+    "encode": (),
+  }[command]
+  out = tmp_path / "out"
+  assert launch_py("data", command, f"--out={out}", *given, *rest) == 2
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  assert re.search(words, line) and not out.exists()
