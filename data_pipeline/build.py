@@ -215,6 +215,12 @@ def write(
 def _is_there(folder: epath.Path, identity: Mapping[str, Any]) -> bool:
   """Whether a data set is there; another one is an error."""
   if not (folder / shards.INFO).exists():
+    # On a disk ours appear at once; TFDS would take anything for one.
+    if folder.exists() and not storage.is_address(folder):
+      raise ValueError(
+        f"{folder}: is there and is no data set; move it away, or choose "
+        "another directory"
+      )
     return False
   with shards.reading(str(folder)):
     there = tfds.builder_from_directory(folder).info.metadata or {}

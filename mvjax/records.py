@@ -1,8 +1,9 @@
 """JSON files that say what a result was made of, and so whether to redo it."""
 
 import json
+import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
@@ -10,6 +11,34 @@ def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes JSON that people can read; not atomic, see `atomic`."""
   text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
   path.write_text(text + "\n", encoding="utf-8")
+
+
+def check_own(path: pathlib.Path, keys: Collection[str]) -> None:
+  """Refuses to replace a file that this program did not write.
+
+  Args:
+    path: JSON file that is going to be written.
+    keys: some that every such file of this program has.
+
+  Raises:
+    ValueError: one line: something else is there.
+  """
+  if not os.path.lexists(path):
+    return
+  try:
+    own = set(keys) <= json.loads(path.read_text(encoding="utf-8")).keys()
+  except (OSError, ValueError, AttributeError):
+    own = False
+  if not own:
+    raise foreign(path)
+
+
+def foreign(path: pathlib.Path) -> ValueError:
+  """The error about a file or folder of others in a place of ours."""
+  return ValueError(
+    f"{path}: is not of this program, which would replace it; move it away, or "
+    "choose another folder"
+  )
 
 
 def check_same(

@@ -125,6 +125,7 @@ def evaluate_retrieval(
   """Do sampled views find their name and material? Prints R@1 and R@5."""
   from mvjax.evaluation import retrieval
 
+  _check_file(out)
   report = retrieval.evaluate(
     samples, dataset, features=features, num_names=num_names, out=out
   )
@@ -137,6 +138,7 @@ def write_retrieval_prompts(
   """Prompts about frequent names, for `sample --prompts`."""
   from mvjax.evaluation import render_words
 
+  _check_file(out)
   prompts = render_words.retrieval_prompts(
     dataset, num_names=num_names, per_name=per_name, out=out
   )
@@ -149,6 +151,7 @@ def write_held_out_prompts(
   """Prompts about objects in materials that no multi-view model saw."""
   from mvjax.evaluation import held_out_prompts
 
+  _check_file(out)
   prompts = held_out_prompts.held_out_prompts(
     dataset, per_kind=per_kind, out=out
   )
@@ -191,6 +194,13 @@ def evaluate_consistency(
     out=out,
   )
   print(consistency_report.format_report(content))
+
+
+def _check_file(out: str | None) -> None:
+  from mvjax import atomic
+
+  if out:
+    atomic.check_file(out, "out")
 
 
 def _open_sets(samples: list[str]):

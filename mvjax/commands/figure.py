@@ -16,7 +16,9 @@ def add(commands) -> None:
 
 def compare_runs(rows: list[str], out: str, seed: int, views: int) -> None:
   """One picture: prompts by columns, runs of `sample` by rows."""
+  from mvjax import atomic
   from mvjax.generation import figure
 
   pairs = flags.labelled(rows, "rows")
+  atomic.check_file(out, "out")
   figure.compare(pairs, out, seed=seed, views=views)

@@ -1,6 +1,7 @@
 """`launch.py sample`: texts to views."""
 
 import argparse
+import pathlib
 
 from ml_collections import config_dict
 
@@ -65,7 +66,7 @@ def sample_views(
 ) -> None:
   """Draws views of one object for every prompt and seed."""
   from mvjax.generation import request, run
-  from mvjax.pages import site
+  from mvjax.pages import shared, site
   from mvjax.parallel import processes
   from mvjax.reconstruction import run as reconstruction
 
@@ -74,6 +75,7 @@ def sample_views(
   if reconstruct:  # Refused before hours of sampling.
     request.validate(wanted)
     reconstruction.check_number(len(request.cameras(wanted).intrinsics))
+  shared.check_place(pathlib.Path(wanted.out))
   run.generate(config, wanted)
   if not processes.is_first():
     return

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from mvjax import records
 from mvjax.evaluation import (
   bootstrap,
   cost,
@@ -114,10 +115,11 @@ def evaluate(
   Raises:
     FileNotFoundError: a folder is missing.
     ValueError: an asset has no cameras or too few views; no asset of a method
-      can be read.
+      can be read; consistency.json is there and not ours.
   """
-  check(sets, settings, folds=tools.folds)
   out = pathlib.Path(out)
+  records.check_own(out / "consistency.json", ("methods", "refit"))
+  check(sets, settings, folds=tools.folds)
   chosen = {
     label: choice.evenly(found, settings.limit) for label, found in sets.items()
   }

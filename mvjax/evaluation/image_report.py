@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mvjax import records
 from mvjax.evaluation import (
   bootstrap,
   clip,
@@ -100,9 +101,11 @@ def evaluate(
   Raises:
     FileNotFoundError: a folder or weights file is missing.
     ValueError: one line about what is wrong with the request or the
-      reference, or a method has fewer than two assets that can be measured.
+      reference, images.json is there and not ours, or a method has fewer than
+      two assets that can be measured.
   """
   out = pathlib.Path(out)
+  records.check_own(out / "images.json", ("methods", "reference"))
   reference = view_sets.open_set(
     settings.reference,
     limit=settings.reference_assets,

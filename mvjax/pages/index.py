@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from mvjax import atomic
 from mvjax.pages import shared
 
-NAME = "index.html"
+NAME = shared.PAGE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +74,13 @@ def write(
     The path of the page.
 
   Raises:
-    ValueError: a path is not relative, leaves `out`, or a metric is not
-      finite.
+    ValueError: a path is not relative, leaves `out`, a metric is not finite,
+      or a page or page_files of others is there.
   """
   for entry in entries:
     _check(entry)
   out = pathlib.Path(out)
+  shared.check_place(out)
   names = list(dict.fromkeys(name for e in entries for name in e.metrics))
   shared.copy_files(out)
   text = shared.render(

@@ -9,15 +9,17 @@ opened from a file no modules and no `fetch`, so scripts are classic ones and
 the GLB is inside the page, as a data URI (4/3 of its size).
 """
 
+import os
 import pathlib
 import shutil
 
 import jinja2
 
-from mvjax import atomic
+from mvjax import atomic, records
 
 # The folder beside index.html; no folder of samples has such a name.
 FILES = "page_files"
+PAGE = "index.html"
 
 _HERE = pathlib.Path(__file__).parent
 _STATIC = _HERE / "static"
@@ -35,6 +37,31 @@ _TEMPLATES = jinja2.Environment(
 def render(template: str, /, **values: object) -> str:
   """The text of a page; every value is escaped."""
   return _TEMPLATES.get_template(template).render(**values)
+
+
+def check_place(out: pathlib.Path) -> None:
+  """Refuses to replace a page, or files of pages, that others made.
+
+  Raises:
+    ValueError: one line, naming the file or folder.
+  """
+  check_page(out / PAGE)
+  files = out / FILES
+  if os.path.lexists(files):
+    names = {path.name for path in files.glob("*")}
+    own = {path.name for path in _STATIC.iterdir()} | {_VIEWER.name}
+    if names and not {_VIEWER.name} <= names <= own:
+      raise records.foreign(files)
+
+
+def check_page(path: pathlib.Path) -> None:
+  """Likewise, of a page alone."""
+  if not os.path.lexists(path):
+    return
+  # All of ours, of any version, take their style from there.
+  mark = f"{FILES}/style.css".encode()
+  if not path.is_file() or mark not in path.read_bytes():
+    raise records.foreign(path)
 
 
 def copy_files(out: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ import tqdm
 from mvjax import atomic
 from mvjax.pages import index, results, shared
 
-PAGE = "index.html"
+PAGE = shared.PAGE
 TABLE = "table.json"
 """The record beside a table's page, which `mvjax.table` writes."""
 
@@ -36,9 +36,11 @@ def build(
 
   Raises:
     FileNotFoundError: there is no such folder.
-    ValueError: it holds no result, or one that cannot be read.
+    ValueError: it holds no result, one that cannot be read, or a page that
+      this program did not write.
   """
   out = pathlib.Path(out)
+  shared.check_place(out)
   entries = write_pages(results.read_all(out), root=out, metrics=metrics)
   return index.write(out, entries, title=out.resolve().name)
 
@@ -87,6 +89,8 @@ def write_pages(
   Returns:
     The entries for `index.write`.
   """
+  for result in found:
+    shared.check_page(result.folder / PAGE)
   entries = []
   for result in tqdm.tqdm(found, desc="pages", unit="page"):
     more = (metrics or {}).get(result.folder.name, {})

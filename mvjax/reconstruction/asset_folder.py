@@ -18,6 +18,7 @@ from mvjax import records
 GLB, PLY = "asset.glb", "asset.ply"
 TURNTABLE, RECORD = "asset_turntable.gif", "reconstruction.json"
 
+_FILES = (GLB, PLY, TURNTABLE)
 _PARTIAL = ".reconstruction.partial"
 
 
@@ -29,16 +30,22 @@ def is_finished(folder: pathlib.Path, decisive: Mapping[str, Any]) -> bool:
     decisive: all that decides the asset, as JSON values.
 
   Raises:
-    ValueError: it holds an asset made of something else.
+    ValueError: it holds an asset made of something else, or files of others
+      under the names of ours.
   """
   path = folder / RECORD
   if not path.exists():
+    # An interrupted write leaves files of ours, and where they came from.
+    for name in () if (folder / _PARTIAL).is_dir() else _FILES:
+      if os.path.lexists(folder / name):
+        raise records.foreign(folder / name)
     return False
   records.check_same(
     path,
     decisive,
     made_of=lambda record: record["made_of"],
-    remedy=f"choose another --out, or remove {path.name}",
+    remedy="choose another --out, or remove it and the files beside it: "
+    + ", ".join(_FILES),
   )
   return True
 

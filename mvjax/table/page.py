@@ -12,7 +12,7 @@ from mvjax.table import markdown
 from mvjax.views import asset_views, view_files
 
 # Other systems' samples get pages in copies: their folders are not written to.
-_COPIES = "copies"
+COPIES = "copies"
 _RECORDS = ("sample.json", view_files.POSES)
 
 
@@ -72,7 +72,7 @@ def _own_folder(
     return folder
   if not folder.is_dir():
     return None
-  copy = out / _COPIES / label / asset.name
+  copy = out / COPIES / label / asset.name
   records = [folder / name for name in _RECORDS if (folder / name).is_file()]
   # Anew: views that an earlier run copied may be gone from the folder.
   with atomic.replaced(copy) as new:

@@ -28,12 +28,17 @@ def write(content: Mapping[str, Any], out: pathlib.Path) -> list[pathlib.Path]:
       if row["figures"].get(x) and row["figures"].get(y)
     }
     if len(points) > 1:
-      name = re.sub("[^a-z0-9]+", "-", f"{y} {x}".lower()).strip("-")
-      files.append(out / f"{name}.png")
+      files.append(out / file(x, y))
       canvas = _draw(points, x=x, y=y, title=content["title"])
       with atomic.replaced(files[-1]) as new:
         canvas.savefig(new, dpi=150, format="png")
   return files
+
+
+def file(x: str, y: str) -> str:
+  """The name of the plot of a pair of figures."""
+  name = re.sub("[^a-z0-9]+", "-", f"{y} {x}".lower()).strip("-")
+  return f"{name}.png"
 
 
 def _draw(

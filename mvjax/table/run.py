@@ -16,13 +16,15 @@ import jax
 import ml_collections
 
 import mvjax
-from mvjax import atomic
+from mvjax import atomic, records
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
-from mvjax.pages import site
+from mvjax.pages import shared, site
 from mvjax.table import markdown, page, plots, preflight, rows
 from mvjax.table import settings as tables
+
+_TEXT = "table.md"
 
 
 def evaluate(
@@ -36,12 +38,13 @@ def evaluate(
       index.html, the page.
 
   Raises:
-    ValueError: one line about the record, or a file or folder that it names;
-      nothing has been drawn then.
+    ValueError: one line about the record, a file or folder that it names, or
+      one in `out` of others; nothing has been drawn then.
     FileNotFoundError: a model is not complete.
   """
   out = pathlib.Path(out)
   table = tables.make_table(config, out)
+  check_place(out, table)
   preflight.check(table)
   draw_missing(config, table)
   sets, notes = rows.open_all(table)
@@ -84,7 +87,7 @@ def evaluate(
     "versions": {"mvjax": mvjax.__version__, "jax": jax.__version__},
   }
   store.write_json(out / site.TABLE, content)
-  atomic.write_text(out / "table.md", markdown.format_table(content))
+  atomic.write_text(out / _TEXT, markdown.format_table(content))
   pictures = plots.write(content, out)
   page.write(
     out,
@@ -98,6 +101,21 @@ def evaluate(
     pictures=pictures,
   )
   return content
+
+
+def check_place(out: pathlib.Path, table: tables.Table) -> None:
+  """Checks that what the table writes last, if it is there, is a table's.
+
+  Raises:
+    ValueError: a file or folder is not of this program.
+  """
+  records.check_own(out / site.TABLE, ("rows", "columns"))
+  shared.check_place(out)
+  if not (out / site.TABLE).exists():
+    names = (_TEXT, page.COPIES, *(plots.file(*pair) for pair in table.plots))
+    for path in (out / name for name in names):
+      if path.exists():
+        raise records.foreign(path)
 
 
 def draw_missing(

@@ -58,6 +58,7 @@ def train(
   """
   validation.validate(config)
   workdir = record.local_folder(workdir)
+  record.check_place(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   processes.start(config.processes)
   _check_config_alike(config)

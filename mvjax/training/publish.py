@@ -73,11 +73,13 @@ def publish(
     `out` as a path.
 
   Raises:
-    ValueError: There is no checkpoint, no data set where it is needed,
+    ValueError: `out` has something else under a component's name, there is no
+      checkpoint, no data set where it is needed,
       `train.init_from` holds other weights than the run began with, or a
       weight overflows `dtype`.
   """
   workdir, out = record.local_folder(workdir), pathlib.Path(out)
+  write.check_parts(out)
   folder = record.checkpoint_folder(workdir)
   if not folder.is_dir():
     raise ValueError(

@@ -13,7 +13,7 @@ import ml_collections
 from etils import epath
 
 from configs import base
-from mvjax import atomic, storage
+from mvjax import atomic, records, storage
 from mvjax.models import loading
 from mvjax.training import checkpoint, resumable
 
@@ -178,6 +178,20 @@ def local_folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
       "--config.train.checkpoint_dir=gs://BUCKET/... is for the checkpoints"
     )
   return pathlib.Path(workdir).absolute()
+
+
+def check_place(workdir: pathlib.Path) -> None:
+  """Checks that what a workdir holds under our names is a run's.
+
+  Raises:
+    ValueError: a file or folder of others is there.
+  """
+  described = workdir / _CONFIG
+  records.check_own(described, ("config", "versions"))
+  if not described.exists():
+    for name in ("metrics.jsonl", "tensorboard", "samples", "profile"):
+      if os.path.lexists(workdir / name):
+        raise records.foreign(workdir / name)
 
 
 def checkpoint_folder(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mvjax import atomic
+from mvjax import atomic, records
 from mvjax.weights import (
   checkpoint,
   component,
@@ -42,13 +42,16 @@ _MODEL_INDEX = {
   "unet": ["diffusers", "UNet2DConditionModel"],
   "vae": ["diffusers", "AutoencoderKL"],
 }
+# What tells that a folder of this name is part of a model.
+_SIGNS = {
+  **dict.fromkeys((*checkpoint.PARTS, checkpoint.EPIPOLAR), "config.json"),
+  "scheduler": "scheduler_config.json",
+  "tokenizer": "tokenizer_config.json",
+}
 # What a folder may hold that is replaced.
 _ENTRIES = {
-  *checkpoint.PARTS,
-  checkpoint.EPIPOLAR,
+  *_SIGNS,
   "model_index.json",
-  "scheduler",
-  "tokenizer",
   "training.json",
 }
 _TOLD = 4
@@ -123,6 +126,7 @@ def check_target(out: str | os.PathLike[str], *, format: str) -> pathlib.Path:
   elif target.is_file():
     raise ValueError(f"out={out}: is a file, must be a folder")
   elif target.is_dir():
+    check_parts(target)
     foreign = sorted({path.name for path in target.iterdir()} - _ENTRIES)
     if foreign:
       raise ValueError(
@@ -134,6 +138,19 @@ def check_target(out: str | os.PathLike[str], *, format: str) -> pathlib.Path:
   if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
     raise ValueError(f"out={out}: {parent} does not take new files")
   return target
+
+
+def check_parts(out: pathlib.Path) -> None:
+  """Checks that what is there under the names of parts is parts of a model.
+
+  Raises:
+    ValueError: another folder or a file is.
+  """
+  for name, sign in _SIGNS.items():
+    part = out / name
+    held = part.is_dir() and not any(part.iterdir())
+    if os.path.lexists(part) and not (held or (part / sign).is_file()):
+      raise records.foreign(part)
 
 
 def model_index(unet: Mapping[str, Any]) -> dict[str, Any]:
