@@ -4,8 +4,11 @@
 file too, so that any interpreter can say which one is needed.
 """
 
+import os
 import sys
 
+# Exit code where nothing more can be written; wrong input is 2.
+CANNOT_WRITE = 4
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
@@ -25,7 +28,7 @@ def main():
     return 2
   from mvjax.commands import command_line
 
-  return command_line.main()
+  return command_line.main(cannot_write=CANNOT_WRITE)
 
 
 def _dotted(version):
@@ -33,4 +36,8 @@ def _dotted(version):
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  code = main()
+  if code == CANNOT_WRITE:
+    # What libraries hold back for the end cannot be written either.
+    os._exit(code)
+  sys.exit(code)

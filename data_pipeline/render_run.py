@@ -67,6 +67,7 @@ def render_all(
   Raises:
     ValueError: `out` holds renders of other settings, there is no worker, no
       time or no memory.
+    OSError: nothing more can be written.
   """
   for name, value, allowed, remedy in (
     ("workers", workers, workers >= 1, "at least 1"),
@@ -163,10 +164,11 @@ def _render_each(
           running, return_when=concurrent.futures.FIRST_COMPLETED
         )
         for future in ended:
+          error = future.exception()
+          if isinstance(error, OSError) and error.errno in atomic.FULL:
+            raise error  # It is not the object's fault.
           reason = _reason(
-            future.exception(),
-            time_limit=time_limit,
-            memory_limit=memory_limit,
+            error, time_limit=time_limit, memory_limit=memory_limit
           )
           yield running.pop(future), reason
     finally:

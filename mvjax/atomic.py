@@ -23,6 +23,9 @@ from collections.abc import Iterator
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
+# What the system answers where nothing more can be written.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
 
 @contextlib.contextmanager
 def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -4,8 +4,12 @@ Commands that take `--config=FILE.py:VARIANT` also take
 `--config.section.field=value` for every field of that file.
 """
 
+import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+from mvjax import atomic
 from mvjax.commands import (
   curves,
   data,
@@ -22,8 +26,16 @@ from mvjax.commands import (
 )
 
 
-def main() -> int:
-  """Runs the command in sys.argv; wrong input is one line and exit code 2."""
+def main(*, cannot_write: int) -> int:
+  """Runs the command in sys.argv; what users can put right is one line.
+
+  Args:
+    cannot_write: exit code where nothing more can be written.
+
+  Returns:
+    The exit code; 2 for wrong input.
+  """
+  values = {}
   try:
     options, rest = make_parser().parse_known_args()
     values = vars(options)
@@ -34,10 +46,52 @@ def main() -> int:
     elif rest:
       raise ValueError(f"unexpected argument {rest[0]!r}; see --help")
     command(**values)
-  except (ValueError, FileNotFoundError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  except Exception as error:
+    line = explain(error, values)
+    if line is None:
+      raise
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return cannot_write if _full(error) else 2
   return 0
+
+
+def explain(error: BaseException, values: Mapping[str, Any]) -> str | None:
+  """One line about what a user can put right; None for other errors.
+
+  Args:
+    error: of a command.
+    values: the command's flags.
+  """
+  full = _full(error)
+  if full is not None:
+    place = next((f for f in ("out", "workdir") if values.get(f)), None)
+    where = f"{place}={values[place]}: " if place else ""
+    return (
+      f"{where}{full}; make room or let it be written, and repeat the command: "
+      "what is complete is kept"
+    )
+  if isinstance(error, OSError) and error.errno:
+    path = error.filename2 or error.filename
+    return f"{path}: {error.strerror}" if path else error.strerror
+  if isinstance(error, ValueError | FileNotFoundError):
+    return str(error)
+  return None
+
+
+def _full(error: BaseException | None) -> str | None:
+  """What the system says if nothing more can be written, or None.
+
+  Libraries in C++ only quote it.
+  """
+  while error is not None:
+    for code in atomic.FULL:
+      if getattr(error, "errno", None) == code or os.strerror(code) in str(
+        error
+      ):
+        path = getattr(error, "filename", None)
+        return os.strerror(code) + (f" ({path})" if path else "")
+    error = error.__cause__ or error.__context__
+  return None
 
 
 def make_parser() -> flags.Parser:

@@ -65,6 +65,7 @@ def sample_views(
   config: config_dict.ConfigDict, reconstruct: bool, **options
 ) -> None:
   """Draws views of one object for every prompt and seed."""
+  from mvjax import locks
   from mvjax.generation import request, run
   from mvjax.pages import shared, site
   from mvjax.parallel import processes
@@ -76,11 +77,13 @@ def sample_views(
     request.validate(wanted)
     reconstruction.check_number(len(request.cameras(wanted).intrinsics))
   shared.check_place(pathlib.Path(wanted.out))
-  run.generate(config, wanted)
-  if not processes.is_first():
-    return
-  try:
-    if reconstruct:
-      reconstruction.reconstruct(wanted.out, settings=reconstruction.Settings())
-  finally:  # Some assets may have failed; the others are worth a look.
-    site.announce(site.build(wanted.out))
+  with locks.only_run(wanted.out, "out"):
+    run.generate(config, wanted)
+    if not processes.is_first():
+      return
+    try:
+      if reconstruct:
+        settings = reconstruction.Settings()
+        reconstruction.reconstruct(wanted.out, settings=settings)
+    finally:  # Some assets may have failed; the others are worth a look.
+      site.announce(site.build(wanted.out))

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 
 import mvjax
-from mvjax import atomic, records
+from mvjax import atomic, locks, records
 from mvjax.evaluation import consistency_report, image_report, refit, store
 from mvjax.generation import request as requests
 from mvjax.generation import run as sampling
@@ -46,7 +46,8 @@ def evaluate(
   table = tables.make_table(config, out)
   check_place(out, table)
   preflight.check(table)
-  draw_missing(config, table)
+  with locks.only_run(out, "out"):
+    draw_missing(config, table)
   sets, notes = rows.open_all(table)
   consistency_report.check(sets, table.consistency, folds=table.folds)
   floors = consistency_report.open_floors(table.consistency, sets)

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
+from mvjax import locks
 from mvjax.parallel import mesh as meshes
 from mvjax.parallel import processes
 from mvjax.training import (
@@ -53,7 +55,8 @@ def train(
     The last state.
 
   Raises:
-    ValueError: The config, the data or the checkpoint does not fit, by field.
+    ValueError: The config, the data or the checkpoint does not fit, by field;
+      or another run is in the workdir.
     NonFiniteError: A metric became NaN or infinite.
   """
   validation.validate(config)
@@ -65,7 +68,14 @@ def train(
   validation.check_cpu_devices(config, jax.local_device_count())
   mesh = meshes.make(config.mesh)
   validation.check_devices(config, mesh)
+  with locks.only_run(workdir, "workdir"):
+    return _train(config, workdir, mesh=mesh)
 
+
+def _train(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, *, mesh: Mesh
+) -> state.TrainState:
+  """Opens everything, checks it, and runs the loop."""
   streams = open_streams(config)
   held_out = _open_held_out(config) if config.train.validation_every else None
   fingerprint = {name: dict(s.fingerprint) for name, s in streams.items()}
