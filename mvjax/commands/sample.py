@@ -78,7 +78,8 @@ def sample_views(
     reconstruction.check_number(len(request.cameras(wanted).intrinsics))
   shared.check_place(pathlib.Path(wanted.out))
   with locks.only_run(wanted.out, "out"):
-    run.generate(config, wanted)
+    with processes.ends_if_one_is_lost():
+      run.generate(config, wanted)
     if not processes.is_first():
       return
     try:

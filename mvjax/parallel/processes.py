@@ -5,11 +5,13 @@ array. One that branches differently leaves the others waiting in a collective
 for ever, so clocks and signals are never consulted by each one alone.
 """
 
+import contextlib
 import hashlib
 import os
+import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +19,13 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-# Exit code of a start-up that some process did not join in time.
-TIMED_OUT = 3
+# Exit codes: of a start-up that some process did not join in time, and of a run
+# that has lost one.
+TIMED_OUT, LOST = 3, 5
+# In the words of collectives and of jax's coordination service.
+_LOSS = re.compile(
+  "gloo|nccl|heartbeat|coordination.?service|connection (reset|closed)", re.I
+)
 
 # What tells a process how many were started with it. SLURM_NTASKS does not: it
 # is also set in the one shell of `salloc` and in a batch script.
@@ -77,7 +84,7 @@ def start(section: ml_collections.ConfigDict) -> None:
     "free port of process 0's host that the others can reach"
   )
   # jax ends the process by itself, but with a stack trace and no remedy.
-  watchdog = threading.Timer(limit, _give_up, [message])
+  watchdog = threading.Timer(limit, _give_up, [message, TIMED_OUT])
   watchdog.daemon = True
   watchdog.start()
   explicit = dict(
@@ -100,6 +107,31 @@ def start(section: ml_collections.ConfigDict) -> None:
     ) from error
   finally:
     watchdog.cancel()
+
+
+@contextlib.contextmanager
+def ends_if_one_is_lost() -> Iterator[None]:
+  """Ends this process, with one line, when another one of the run is gone.
+
+  To be told, it must wait for the others in a collective or a barrier. It ends
+  at once: all that would end in order waits for the lost one too.
+
+  jax may be quicker where the lost one is process 0, which all are connected
+  to, and where a collective does not notice (TPUs): after
+  `processes.timeout_seconds` without a sign of life it aborts the process with
+  a stack of C++. No option of jax 0.10 or 0.12 changes that: the callback that
+  they take is called with a type that Python has not. 2026-11-30
+  """
+  try:
+    yield
+  except (ValueError, RuntimeError, TimeoutError) as error:
+    if jax.process_count() == 1 or not _LOSS.search(str(error)):
+      raise
+    _give_up(
+      "error: another process of this run is gone, see what it said; start all "
+      "of them again with the same command, which goes on where it can",
+      LOST,
+    )
 
 
 def is_first() -> bool:
@@ -166,6 +198,7 @@ def _check_alone() -> None:
     )
 
 
-def _give_up(message: str) -> None:
+def _give_up(message: str, code: int) -> None:
+  sys.stdout.flush()
   print(message, file=sys.stderr, flush=True)
-  os._exit(TIMED_OUT)
+  os._exit(code)

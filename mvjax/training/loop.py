@@ -113,7 +113,7 @@ def _train(
       wandb_project=config.train.wandb,
       config=record.as_json(config),
     )
-    with writer:
+    with writer, processes.ends_if_one_is_lost():
       return _loop(
         run,
         train_state,
