@@ -78,6 +78,7 @@ def split(
     )
   else:
     configs, scheduler = described["configs"], described["scheduler"]
+  _check_layers(configs, len(tensors), source=source)
   try:
     tables = {
       name: _table(name, config, added=_epipolar_names(tensors))
@@ -189,6 +190,20 @@ def scheduler_config(prediction_type: str) -> dict[str, Any]:
     "steps_offset": 1,
     "timestep_spacing": "leading",
   }
+
+
+def _check_layers(
+  configs: Mapping[str, Any], most: int, *, source: str
+) -> None:
+  """Refuses more layers than there are tensors, before they are named."""
+  for name, config in configs.items():
+    for key in ("layers_per_block", "num_hidden_layers"):
+      count = config.get(key, 1) if isinstance(config, dict) else None
+      if type(count) is not int or not 0 <= count <= most:
+        raise ValueError(
+          f"{source}: the config of {name[:40]} in the header is damaged "
+          f"({key}={reprlib.repr(count)}): write the file again"
+        )
 
 
 def _infer(

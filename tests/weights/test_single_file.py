@@ -302,6 +302,9 @@ def test_a_described_file_keeps_what_shapes_do_not_tell():
     '{"configs": {"unet": {}}, "scheduler": {}}',
     '{"configs": {"unet": {}, "vae": {}, "text_encoder": {}}, "scheduler": {}}',
     '{"configs": {"unet": 1, "vae": 2, "text_encoder": 3}, "scheduler": {}}',
+    # Their names would take hours and all memory.
+    '{"configs": {"unet": {}, "vae": {}, "text_encoder": {"hidden_act": "gelu",'
+    '"num_hidden_layers": 1000000000}}, "scheduler": {}}',
   ],
 )
 def test_a_damaged_description_is_one_line(header):
