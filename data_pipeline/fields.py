@@ -146,6 +146,13 @@ class Fields:
       for i, item in enumerate(self.get(name, list))
     ]
 
+  def objects_by_name(self, name: str) -> dict[str, "Fields"]:
+    """An object of objects; empty if it is absent."""
+    return {
+      key: Fields.of(item, f"{self.where}: {self.place}{name}.{key}")
+      for key, item in self.get(name, dict, {}).items()
+    }
+
   def matrix(
     self, name: str, rows: int, columns: int
   ) -> Float[np.ndarray, "rows columns"]:

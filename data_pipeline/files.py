@@ -20,7 +20,11 @@ def inside(root: pathlib.Path, name: str) -> pathlib.Path:
   longest = max(map(len, map(os.fsencode, path.parts)))
   if "\0" in name or longest > _LONGEST_NAME:
     raise ValueError(f"path {reprlib.repr(name)} can be no file's name")
-  if "\\" in name or not path.resolve().is_relative_to(root.resolve()):
+  try:
+    leaves = not path.resolve().is_relative_to(root.resolve())
+  except (OSError, RuntimeError) as error:  # A link to itself.
+    raise ValueError(f"path {name!r} cannot be followed") from error
+  if "\\" in name or leaves:
     raise ValueError(f"path {name!r} leaves {root}; do not trust this file")
   return path
 

@@ -4,7 +4,6 @@ Every run is the --out folder of one `launch.py sample`, for instance one with
 --score=mv, one with --score=2d and one with --score=mix.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -13,7 +12,9 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipeline import pictures
 from mvjax import atomic
+from mvjax.views import choice, sample_record
 
 _MARGIN = 12
 _FONT_SIZE = 18
@@ -39,7 +40,8 @@ def compare(
     cell: side of a sample in pixels.
 
   Raises:
-    ValueError: there is no run, or no prompt that all runs have.
+    ValueError: there is no run, or no prompt that all runs have; a record or
+      a view of a sample is damaged.
   """
   if not runs:
     raise ValueError("runs: there is none; pass at least one LABEL=FOLDER")
@@ -94,26 +96,30 @@ def compare(
 
 def _samples(folder: str | os.PathLike, seed: int) -> dict[str, pathlib.Path]:
   """Finished sample folders with this seed, by prompt."""
-  samples = {}
-  for path in sorted(pathlib.Path(folder).glob("*/sample.json")):
+  found = {}
+  for path in sorted(pathlib.Path(folder).glob(f"*/{sample_record.NAME}")):
     # A folder that is still being written starts with a dot.
     if not path.parent.name.startswith("."):
-      record = json.loads(path.read_text(encoding="utf-8"))
-      if record["seed"] == seed:
-        samples[record["prompt"]] = path.parent
-  return samples
+      record = sample_record.read(path.parent)
+      if record.get("seed") == seed and "prompt" in record:
+        found[record["prompt"]] = path.parent
+  return found
 
 
 def _square(folder: pathlib.Path, *, side: int, size: int) -> Image.Image:
-  """Evenly chosen views of a sample, side by side in a square."""
-  paths = sorted(folder.glob("view_*.png"))
-  count = min(side**2, len(paths))
+  """Evenly chosen views of a sample, side by side in a square.
+
+  Raises:
+    ValueError: there is none, or one is damaged.
+  """
+  paths = choice.evenly(sorted(folder.glob("view_*.png")), side**2)
+  if not paths:
+    raise ValueError(f"{folder}: holds no view_*.png; sample it again")
   tile = Image.new("RGB", (size, size), "white")
   small = size // side
-  for i in range(count):
-    with Image.open(paths[i * len(paths) // count]) as view:
-      resized = view.convert("RGB").resize(
-        (small, small), Image.Resampling.LANCZOS
-      )
+  for i, levels in enumerate(pictures.read(paths, "RGB")):
+    resized = Image.fromarray(levels).resize(
+      (small, small), Image.Resampling.LANCZOS
+    )
     tile.paste(resized, (i % side * small, i // side * small))
   return tile

@@ -23,6 +23,8 @@ PROVIDERS = ("mvjax", "diffusers")
 RESOLUTIONS = ("native", "bridge")
 # What a cameras file replaces.
 _ORBIT = ("views", "elevation", "azimuth", "distance", "field_of_view")
+# Of a prompts file, and of its lines.
+_MOST_BYTES, _MOST_PROMPTS = 2**24, 10**5
 # Stands for the prompt in a template.
 _PLACE = "{prompt}"
 # Of a view that a published model draws, in pixels.
@@ -223,9 +225,20 @@ def _kinds(name: str, *, but: type | None = None) -> list[type]:
 
 
 def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
-  """Different lines of a text file, in order, without empty and # lines."""
+  """Different lines of a text file, in order, without empty and # lines.
+
+  Raises:
+    ValueError: it cannot be read, or has no prompt or too many.
+  """
+  path = pathlib.Path(path)
   try:
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    # A pipe or a device might have no end.
+    if path.exists() and not path.is_file():
+      raise OSError("is no file")
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+      raise OSError(f"has {size} bytes, more than {_MOST_BYTES}")
+    lines = path.read_text(encoding="utf-8").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(f"prompts: cannot read {path}: {error}") from error
   stripped = [line.strip() for line in lines]
@@ -234,6 +247,11 @@ def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
   )
   if not prompts:
     raise ValueError(f"prompts: {path} has no text; write one prompt a line")
+  if len(prompts) > _MOST_PROMPTS:
+    raise ValueError(
+      f"prompts: {path} has {len(prompts)}; at most {_MOST_PROMPTS} are drawn "
+      "in one run, split the file"
+    )
   return tuple(prompts)
 
 

@@ -13,12 +13,19 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipeline import fields
 from mvjax.reconstruction import asset_folder
-from mvjax.views import view_files, viewpoints
+from mvjax.views import sample_record, view_files, viewpoints
 
 # What is shown of sample.json beside its metrics, besides prompt and seed.
 _SHOWN = ("settings", "cameras", "models", "versions", "device")
-_RECORDS = ("sample.json", asset_folder.RECORD, view_files.POSES)
+_RECORDS = (sample_record.NAME, asset_folder.RECORD, view_files.POSES)
+# What is shown of reconstruction.json.
+_FIGURES = {
+  "psnr_input_views": "PSNR on its views (dB)",
+  "psnr_input_views_object": "PSNR on its views, object only (dB)",
+  "seconds": "seconds to reconstruct",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +90,8 @@ def read(folder: pathlib.Path) -> Result:
     ValueError: one line about a record or cameras that cannot be read, or
       pictures that do not go with them.
   """
-  sample = _read_json(folder / "sample.json")
-  made = _read_json(folder / asset_folder.RECORD)
+  sample = sample_record.read(folder)
+  made = _read_asset(folder / asset_folder.RECORD)
   views = _views(folder)
   files = [path.name for path in folder.iterdir() if path.is_file()]
   files += [file for file, _ in views]
@@ -133,8 +140,14 @@ def read_metrics(
   path = pathlib.Path(report)
   if not path.is_file():
     raise FileNotFoundError(f"metrics={path}: there is no such file")
-  methods = _read_json(path).get("methods", {}).values()
-  folders = {str(m.get("folder")): m.get("assets") for m in methods}
+  methods = fields.Fields.read(path).objects_by_name("methods")
+  folders = {
+    str(method.get("folder", str, "")): {
+      name: {key: figures.get(key, float, None) for key in figures.content}
+      for name, figures in method.objects_by_name("assets").items()
+    }
+    for method in methods.values()
+  }
   for folder, assets in folders.items():
     if assets and pathlib.Path(folder).resolve() == pathlib.Path(out).resolve():
       return assets
@@ -159,17 +172,16 @@ def _is_result(folder: pathlib.Path) -> bool:
   return made or view_files.holds_views(folder)
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A record; nothing if there is none."""
-  if not path.is_file():
+def _read_asset(file: pathlib.Path) -> Mapping[str, Any]:
+  """The record of an asset; nothing if there is none."""
+  if not file.is_file():
     return {}
-  try:
-    content = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise ValueError(f"{path}: is no JSON: {error}; remove it") from error
-  if not isinstance(content, dict):
-    raise ValueError(f"{path}: is no JSON object; remove it")
-  return content
+  made = fields.Fields.read(file)
+  made.get("made_of", dict, {})
+  made.get("undetermined", dict, {})
+  for name in _FIGURES:
+    made.get(name, float, 0.0)
+  return made.content
 
 
 def _views(folder: pathlib.Path) -> list[tuple[str, str]]:
@@ -196,13 +208,13 @@ def _sampling_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
 
 def _asset_metrics(made: Mapping[str, Any]) -> dict[str, float]:
   """How well the fitted field shows the views, and what it took."""
-  names = {
-    "psnr_input_views": "PSNR on its views (dB)",
-    "psnr_input_views_object": "PSNR on its views, object only (dB)",
+  # Seconds of making programs, too, tell nothing of the asset.
+  hidden = "seconds" if made.get("includes_compilation") else None
+  return {
+    name: made[key]
+    for key, name in _FIGURES.items()
+    if key in made and key != hidden
   }
-  if not made.get("includes_compilation"):
-    names["seconds"] = "seconds to reconstruct"
-  return {name: made[key] for key, name in names.items() if key in made}
 
 
 def _finite(

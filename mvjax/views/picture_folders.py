@@ -6,22 +6,13 @@ beside `view_*.png`. The views may also lie side by side in one picture.
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from data_pipeline import fields, pictures
+from data_pipeline import pictures
 from data_pipeline.renders import rendered_object
 from mvjax import geometry
-from mvjax.views import asset_views, view_files, viewpoints
-
-# Of what is used of a sample.json here and by those who measure.
-_TYPES = {
-  "prompt": str,
-  "seed": int,
-  "metric_cameras": bool,
-  "peak_memory_bytes": float,
-}
+from mvjax.views import asset_views, sample_record, view_files, viewpoints
 
 
 def open_folder(folder: pathlib.Path) -> asset_views.Asset:
@@ -36,7 +27,7 @@ def open_folder(folder: pathlib.Path) -> asset_views.Asset:
     camera, content = viewpoints.read(poses), [poses]
   files, sample = (
     view_files.of_asset(folder),
-    _read_sample(folder / "sample.json"),
+    sample_record.read(folder),
   )
   depths = [
     file.with_name(file.name.replace("view_", "depth_"))
@@ -73,22 +64,6 @@ def open_picture(file: pathlib.Path) -> asset_views.Asset:
 
 def _as_text(name: str) -> str:
   return name.replace("_", " ").replace("-", " ").strip()
-
-
-def _read_sample(file: pathlib.Path) -> dict[str, Any]:
-  """The record of a sample; nothing if there is none."""
-  if not file.is_file():
-    return {}
-  content = fields.Fields.read(file)
-  for name, kind in _TYPES.items():
-    if name in content.content:
-      content.get(name, kind)
-  if "seconds_of_batch" in content.content:
-    content.number("batch_size", low=1, high=2**31)
-    seconds = content.object("seconds_of_batch")
-    for part in seconds.content:
-      seconds.number(part, low=0.0, high=1e9)
-  return dict(content.content)
 
 
 def _decode_files(

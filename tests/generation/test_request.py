@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -151,6 +152,26 @@ def test_prompts_are_the_different_lines_of_a_file(model_folders, tmp_path):
     model_folders, {"prompts": str(path), "out": "out"}
   )
   assert request.prompts == ("a sofa", "a chair")
+
+
+@pytest.mark.parametrize(
+  "make, reason",
+  [
+    (os.mkfifo, "is no file"),
+    (os.mkdir, "is no file"),
+    (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+    (lambda path: path.write_bytes(bytes(2**24 + 1)), "more than 16777216"),
+    (
+      lambda path: path.write_text("\n".join(map(str, range(100_001)))),
+      "has 100001; at most 100000",
+    ),
+  ],
+)
+def test_endless_prompts_are_refused_unread(tmp_path, make, reason):
+  path = tmp_path / "prompts.txt"
+  make(path)
+  with pytest.raises(ValueError, match=f"prompts: .*{reason}"):
+    requests.read_prompts(path)
 
 
 @pytest.mark.parametrize(
