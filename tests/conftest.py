@@ -13,12 +13,13 @@ import sys
 # Processes that tests start inherit all of this.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests' programs run a moment and compile for long: badly, and once for all
-# workers and processes.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-# The older code generator needs two thirds of the newer one's time; jax 0.11
-# dropped it, and an unknown flag ends the process.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# workers and processes. `make test-default-flags` compiles as users do.
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+  os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+  # The older code generator needs two thirds of the newer one's time; jax 0.11
+  # dropped it, and an unknown flag ends the process.
+  if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
@@ -29,6 +30,9 @@ import jax
 import jaxtyping
 import pytest
 
+from mvjax.commands import environment
+
+environment.avoid_ynnpack()
 jaxtyping.install_import_hook(["mvjax", "data_pipeline"], "beartype.beartype")
 # Tracing makes many small objects that live: looking for garbage among them
 # every 700 takes a tenth of the time.

@@ -22,6 +22,7 @@ def prepare() -> None:
     ValueError: see `check_releases`.
   """
   check_releases()
+  avoid_ynnpack()
   _set(
     # Compiled programs are kept for later processes; of those that compile in
     # less time there are too many to keep for good.
@@ -55,13 +56,22 @@ def check_releases() -> None:
     )
 
 
+def avoid_ynnpack() -> None:
+  """Compiles for CPUs without YNNPACK on jaxlib 0.10: there it ends programs.
+
+  A sum inside an array of nine axes, as the sampler has, is refused when it
+  runs, "rank 9 exceeds YNN_MAX_TENSOR_RANK 8" (2026-11-30).
+  """
+  if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _add_xla_flag("--xla_cpu_experimental_ynn_fusion_type=")
+
+
 def divide_cpu(devices: int) -> None:
   """Makes so many devices of the CPU, of one thread each; 0: as it is."""
   if devices > 0:
     os.environ["JAX_NUM_CPU_DEVICES"] = str(devices)
     # Convolution gradients on several threads are slower than on one.
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
+    _add_xla_flag("--xla_cpu_multi_thread_eigen=false")
 
 
 def plan_without_tpus() -> None:
@@ -75,6 +85,12 @@ def plan_without_tpus() -> None:
     TPU_MIN_LOG_LEVEL="3",
     TPU_STDERR_LOG_LEVEL="3",
   )
+
+
+def _add_xla_flag(flag: str) -> None:
+  flags = os.environ.get("XLA_FLAGS", "")
+  if flag not in flags.split():
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
 def _set(**values: str) -> None:
