@@ -128,6 +128,7 @@ def test_a_wrong_sampling_request_is_one_line_before_anything_compiles(
     (["convert", "x", "--out=y", "--dtype=int8"], ["--dtype", "float16"]),
     (["convert", "x", "--out=y", "--lora_scale=nan"], ["lora_scale=nan"]),
     (["paint"], ["'paint'", "sample"]),
+    (["convert", "x", "--out="], ["out=''", "no place"]),
     (["figure", "a=b", "--out=x", "--views=-1"], ["views=-1", "square"]),
     (["evaluate", "retrieval-prompts", "--per_name=0"], ["per_name=0"]),
     (["evaluate", "held-out-prompts", "--per_kind=0"], ["per_kind=0"]),
@@ -138,8 +139,17 @@ def test_wrong_words_are_one_line(arguments, words, launch_py, capsys):
   assert launch_py(*arguments) == 2
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
+  assert len(line) < 1000 and line[:-1].isprintable()
   for word in words:
     assert word in line
+
+
+def test_an_error_that_quotes_a_file_is_a_line_of_a_terminal(launch_py, capsys):
+  name = "x" * 200 + "\n\x1b[2J" + "y" * 9000
+  assert launch_py("convert", name, "--out=out") == 2
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and line[:-1].isprintable()
+  assert 200 < len(line) < 1000 and " ... " in line and "too long" in line
 
 
 def test_overrides_reach_the_config(monkeypatch):

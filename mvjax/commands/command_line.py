@@ -25,6 +25,11 @@ from mvjax.commands import (
   view,
 )
 
+# Flags that say where to write.
+_PLACES = ("out", "workdir")
+# Characters of an error.
+_LONGEST = 900
+
 
 def main(*, cannot_write: int) -> int:
   """Runs the command in sys.argv; what users can put right is one line.
@@ -45,14 +50,25 @@ def main(*, cannot_write: int) -> int:
       values[config_flag] = flags.parse_config(rest, config_flag)
     elif rest:
       raise ValueError(f"unexpected argument {rest[0]!r}; see --help")
+    for place in _PLACES:
+      if values.get(place) == "":
+        raise ValueError(f"{place}='': names no place; give a folder or file")
     command(**values)
   except Exception as error:
     line = explain(error, values)
     if line is None:
       raise
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {one_line(line)}", file=sys.stderr, flush=True)
     return cannot_write if _full(error) else 2
   return 0
+
+
+def one_line(text: str) -> str:
+  """A text that may quote a file, as a terminal can show it: begin and end."""
+  line = "".join(x if x.isprintable() else " " for x in text)
+  if len(line) <= _LONGEST:
+    return line
+  return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}"
 
 
 def explain(error: BaseException, values: Mapping[str, Any]) -> str | None:
@@ -64,7 +80,7 @@ def explain(error: BaseException, values: Mapping[str, Any]) -> str | None:
   """
   full = _full(error)
   if full is not None:
-    place = next((f for f in ("out", "workdir") if values.get(f)), None)
+    place = next((f for f in _PLACES if values.get(f)), None)
     where = f"{place}={values[place]}: " if place else ""
     return (
       f"{where}{full}; make room or let it be written, and repeat the command: "
