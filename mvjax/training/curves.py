@@ -5,13 +5,13 @@ level, the share of them that seeing other views takes off, and the same beside
 nearly clean views (`training.tasks.ruler`).
 """
 
-import json
 import pathlib
 import re
 from collections.abc import Mapping
 
 from matplotlib import figure as mpl
 
+from data_pipeline import fields
 from mvjax import atomic
 
 Series = list[tuple[int, float]]
@@ -71,16 +71,18 @@ def read(workdir: str | pathlib.Path) -> dict[str, Series]:
   """Steps and values of everything that validation wrote, by name.
 
   Raises:
-    ValueError: There is nothing.
+    ValueError: There is nothing, or a line is damaged.
   """
   path = pathlib.Path(workdir) / "metrics.jsonl"
   found: dict[str, Series] = {}
   if path.is_file():
-    for line in path.read_text(encoding="utf-8").splitlines():
-      row = json.loads(line)
-      for name, value in row.items():
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+      where = f"{path}: line {number}"
+      row = fields.Fields.of(fields.parse(line, where), where)
+      for name in row.content:
         if name.startswith("validation/"):
-          found.setdefault(name, []).append((row["step"], value))
+          point = row.get("step", int), row.get(name, float)
+          found.setdefault(name, []).append(point)
   if not found:
     raise ValueError(
       f"{path}: has no validation losses; train with "

@@ -26,7 +26,7 @@ _CODES = {REFUSED: (2,), RESULT: (0,), EITHER: (0, 2), FULL: (4,)}
 _ALLOWED = ("rev-parse",)
 # Of tqdm: 3/4 [00:12<00:04.
 _BAR = re.compile(r"\[[\d:]+<[\d:?]+")
-_REMARKS = ("skipped ", "WARNING:")
+_REMARKS = ("skipped ", "WARNING:", "ERROR:absl:")
 # TFDS forgets an empty file.
 _TFDS = "tfds"
 

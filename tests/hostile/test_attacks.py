@@ -12,7 +12,7 @@ ALL = {
   for one in found
 }
 COMMANDS = {
-  *("sample", "figure", "view", "reconstruct", "plan", "train"),
+  *("sample", "figure", "view", "reconstruct", "plan", "train", "curves"),
   *("convert", "export"),
   *("data fetch", "data render", "data build", "data encode"),
   *("evaluate", "evaluate table", "evaluate retrieval", "evaluate images"),

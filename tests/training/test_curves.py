@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mvjax.training import curves
@@ -56,3 +57,12 @@ def test_a_run_without_validation_is_refused(launch_py, tmp_path, capsys):
   assert launch_py("curves", "a=x", "a=y", arguments[-1]) == 2
   assert "LABEL=FOLDER, once a label" in capsys.readouterr().err
   assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+  "line", ["[]", "null", "[" * 100_000, '{"validation/x": "low", "step": 1}']
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n' + line)
+  with pytest.raises(ValueError, match="metrics.jsonl: line 2"):
+    curves.read(tmp_path)

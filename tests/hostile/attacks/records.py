@@ -177,7 +177,23 @@ def _overwrite(pattern, content):
   return damage
 
 
+def _metrics(name, content):
+  """The figures of a training are damaged."""
+
+  def build(scene):
+    scene.copy("run")
+    scene.write("run/metrics.jsonl", content)
+
+  return attack.Attack(
+    name=f"metrics.jsonl: {name}",
+    command=("curves", "a=run", "--out=out/curves.png"),
+    build=build,
+    ends=attack.EITHER,
+  )
+
+
 ATTACKS = [
+  *(_metrics(name, content) for name, content in _BROKEN.items()),
   *(
     _sample(number, name, content, attack.EITHER)
     for number, (name, content) in enumerate(_BROKEN.items())
