@@ -16,6 +16,8 @@ Keys and values are never formed. With an item z (feature and encoding, as
 sampled), q . W_k z = (W_k^T q) . z and sum_a a W_v z = W_v sum_a a z: each head
 carries its query over to the items once and projects one average back, so that
 nothing but z is stored, and no matrix product done, for each (point, view).
+V(X_m) is not formed either: it is linear in PE(X_m) and in the averages of the
+first attention, which are the second one's items.
 """
 
 import functools
@@ -56,6 +58,11 @@ class Kernels(NamedTuple):
     value = jnp.einsum("...ke,ekd->...kd", averages, self.value)
     return jnp.einsum("...kd,kdc->...c", value, self.out)
 
+  def carry(self, query: Float[Array, "*b c"]) -> Float[Array, "*b k e"]:
+    """What has the product with averages that `query` has with `write`."""
+    value = jnp.einsum("...c,kdc->...kd", query, self.out)
+    return jnp.einsum("...kd,ekd->...ke", value, self.value)
+
 
 def attend(
   query: Float[Array, "*b k e"],
@@ -81,23 +88,24 @@ def epipolar_attention(
   tokens: Float[Array, "b v p c"],
   level: camera_features.LevelFeatures,
   *,
+  depths: Float[Array, "b v p m f"],
   kernels: Kernels,
   depth_projection: Float[Array, "f c"],
   sampler: str,
-) -> tuple[Float[Array, "b v p m c"], Float[Array, "b v p m k u"]]:
+) -> tuple[Float[Array, "b v p m k e"], Float[Array, "b v p m k u"]]:
   """Each point asks all views what they show where it falls.
 
   Args:
     maps: features of all views.
     tokens: F(p) + PE(ray) of the asking pixels, all or some of the map's.
     level: geometry of the same pixels.
+    depths: encodings of the points' depths.
     kernels: an item is a sampled feature, then the encoding of its view's ray.
-    depth_projection: maps the encoding of a point's depth, with f numbers, to
-      what it adds to the token.
+    depth_projection: maps the encoding of a depth to what it adds to the token.
     sampler: key of `bilinear.SAMPLERS`.
 
   Returns:
-    The points' features V(X_m) and the heads' weights over the views.
+    The heads' average items and their weights over the views.
   """
   _, v, p, _, _ = level.visible.shape
   num_frequencies = (depth_projection.shape[0] - 1) // 2
@@ -111,29 +119,53 @@ def epipolar_attention(
 
   # Linear in the depth encoding, so its few rows are carried over to the items
   # and not the many points.
-  depth = camera_features.harmonics(level.depths[..., None], num_frequencies)
-  depth = depth.astype(tokens.dtype)
   query = kernels.read(tokens)[:, :, :, None] + jnp.einsum(
-    "...mf,fke->...mke", depth, kernels.read(depth_projection)
+    "...mf,fke->...mke", depths, kernels.read(depth_projection)
   )
-  averages, weights = attend(query, items, level.visible)
-  points = tokens[:, :, :, None] + depth @ depth_projection
-  return points + kernels.write(averages), weights
+  return attend(query, items, level.visible)
 
 
 def ray_aggregation(
   tokens: Float[Array, "b v p c"],
-  points: Float[Array, "b v p m c"],
+  averages: Float[Array, "b v p m k e"],
   *,
+  depths: Float[Array, "b v p m f"],
+  depth_projection: Float[Array, "f c"],
+  view_kernels: Kernels,
   kernels: Kernels,
-) -> tuple[Float[Array, "b v p c"], Float[Array, "b v p k m"]]:
+) -> tuple[Float[Array, "b v p c"], Float[Array, "b v p h m"]]:
   """Each pixel asks the points on its ray, whose features tell their depth.
+
+  V(X_m) is the token, which is the same for all points and so decides nothing
+  between them, and what depth and averages add to it.
+
+  Args:
+    tokens: of the asking pixels.
+    averages: what each point saw, from `epipolar_attention`.
+    depths: as there.
+    depth_projection: as there.
+    view_kernels: its kernels.
+    kernels: of this attention; an item is a V(X_m).
 
   Returns:
     The update of the tokens and the heads' weights over the points.
   """
-  averages, weights = attend(kernels.read(tokens), points)
-  return kernels.write(averages), weights
+  query = kernels.read(tokens)
+  query = jnp.concatenate(
+    [
+      jnp.einsum("...c,fc->...f", query, depth_projection),
+      einops.rearrange(view_kernels.carry(query), "... k e -> ... (k e)"),
+    ],
+    -1,
+  )
+  items = [depths, einops.rearrange(averages, "... k e -> ... (k e)")]
+  mean, weights = attend(query, jnp.concatenate(items, -1))
+  depth, average = jnp.split(mean, depths.shape[-1:], -1)
+  average = einops.rearrange(
+    average, "... (k e) -> ... k e", k=averages.shape[-2]
+  )
+  points = tokens[..., None, :] + depth @ depth_projection
+  return kernels.write(points + view_kernels.write(average)), weights
 
 
 class EpipolarConsistencyBlock(nn.Module):
@@ -299,15 +331,26 @@ def _see(
   sampler,
 ):
   """Both attentions for some of the pixels."""
-  points, view_weights = epipolar_attention(
+  num_frequencies = (depth_projection.shape[0] - 1) // 2
+  depths = camera_features.harmonics(level.depths[..., None], num_frequencies)
+  depths = depths.astype(tokens.dtype)
+  averages, view_weights = epipolar_attention(
     maps,
     tokens,
     level,
+    depths=depths,
     kernels=view_kernels,
     depth_projection=depth_projection,
     sampler=sampler,
   )
-  change, point_weights = ray_aggregation(tokens, points, kernels=point_kernels)
+  change, point_weights = ray_aggregation(
+    tokens,
+    averages,
+    depths=depths,
+    depth_projection=depth_projection,
+    view_kernels=view_kernels,
+    kernels=point_kernels,
+  )
   return change, view_weights, point_weights
 
 

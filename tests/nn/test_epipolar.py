@@ -211,15 +211,15 @@ def test_a_point_in_space_is_found_at_its_depth():
   @jax.jit
   def find(maps):
     tokens = maps.reshape(1, views, -1, channels)
-    seen, view_weights = epipolar.epipolar_attention(
-      maps,
-      tokens,
-      level,
-      kernels=with_place,
-      depth_projection=jnp.zeros((1, channels)),
-      sampler="gather",
+    shared = dict(
+      depths=level.depths[..., None], depth_projection=jnp.zeros((1, channels))
     )
-    _, weights = epipolar.ray_aggregation(tokens, seen, kernels=kernels)
+    seen, view_weights = epipolar.epipolar_attention(
+      maps, tokens, level, kernels=with_place, sampler="gather", **shared
+    )
+    _, weights = epipolar.ray_aggregation(
+      tokens, seen, view_kernels=with_place, kernels=kernels, **shared
+    )
     return view_weights[:, :, :, :, 0], weights[:, :, :, 0]
 
   feature = _normal(channels, seed=4)
@@ -242,6 +242,56 @@ def test_a_point_in_space_is_found_at_its_depth():
     np.testing.assert_allclose(
       view_weights[0, view, pixel, point], 1 / views, atol=1e-3
     )
+
+
+def test_the_points_of_a_ray_are_attended_as_if_they_were_formed():
+  """Keys and values of every point, in float64 and one pixel at a time."""
+  points, frequencies, channels, heads, width, items = 3, 5, 8, 2, 4, 11
+
+  def kernels(item_features, seed):
+    shapes = dict(
+      query=(channels, heads, width),
+      key=(item_features, heads, width),
+      value=(item_features, heads, width),
+      out=(heads, width, channels),
+    )
+    return epipolar.Kernels(
+      **{
+        name: np.asarray(_normal(*shape, seed=seed + i))
+        for i, (name, shape) in enumerate(shapes.items())
+      }
+    )
+
+  view_kernels, point_kernels = kernels(items, 10), kernels(channels, 20)
+  tokens = np.asarray(_normal(1, 1, 4, channels, seed=1))
+  averages = np.asarray(_normal(1, 1, 4, points, heads, items, seed=2))
+  depths = np.asarray(_normal(1, 1, 4, points, frequencies, seed=3))
+  projection = np.asarray(_normal(frequencies, channels, seed=4))
+  change, weights = jax.jit(epipolar.ray_aggregation)(
+    tokens,
+    averages,
+    depths=depths,
+    depth_projection=projection,
+    view_kernels=view_kernels,
+    kernels=point_kernels,
+  )
+  wide = jax.tree.map(
+    lambda x: x.astype(np.float64), (view_kernels, point_kernels)
+  )
+  for pixel in range(4):
+    formed = tokens[0, 0, pixel] + depths[0, 0, pixel] @ projection
+    for head in range(heads):
+      value = averages[0, 0, pixel, :, head] @ wide[0].value[:, head]
+      formed = formed + value @ wide[0].out[head]
+    expected = np.zeros(channels)
+    for head in range(heads):
+      query = tokens[0, 0, pixel] @ wide[1].query[:, head]
+      logits = formed @ wide[1].key[:, head] @ query / np.sqrt(width)
+      share = np.exp(logits - logits.max())
+      share /= share.sum()
+      np.testing.assert_allclose(weights[0, 0, pixel, head], share, atol=1e-4)
+      expected += share @ formed @ wide[1].value[:, head] @ wide[1].out[head]
+    np.testing.assert_allclose(change[0, 0, pixel], expected, rtol=2e-3)
 
 
 def test_attention_weights_can_be_looked_at():
