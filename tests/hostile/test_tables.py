@@ -22,7 +22,7 @@ STAGES = {
   "the table's page": ("out/index.html", 1),
 }
 # What takes time is no figure.
-TIMINGS = ("seconds", "peak memory")
+TIMINGS = ("seconds", "peak memory (MiB)")
 
 
 CONFIG = """
@@ -54,13 +54,21 @@ def content(out):
   """The table, its pictures and its pages, without times."""
   table = json.loads((out / "table.json").read_text())
   for row in table["rows"].values():
+    row.pop("folder")
     for name in TIMINGS:
       row["figures"].pop(name, None)
       row.get("published", {}).pop(name, None)
-  names = {str(path.relative_to(out)) for path in out.rglob("*")}
+  # What a killed process was writing has a name that starts with a dot.
+  found = {path.relative_to(out) for path in out.rglob("*")}
+  names = {
+    str(path)
+    for path in found
+    if not any(part.startswith(".") for part in path.parts)
+  }
   pictures = {
     str(path.relative_to(out)): path.read_bytes()
     for path in out.rglob("view_*.png")
+    if str(path.relative_to(out)) in names
   }
   return table["rows"], names, pictures
 
