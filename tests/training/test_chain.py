@@ -106,7 +106,7 @@ def test_published_latents_have_variance_one(folders):
 
 
 def test_the_multiview_folder_loads_as_both_models(folders):
-  """Its epipolar blocks moved, and its 2D part is a 2D model."""
+  """Its epipolar blocks do something, and its 2D part is a 2D model."""
   multiview = epipolar_mv.EpipolarMultiview.load(folders["multiview"])
   plain = stable_diffusion.FlaxStableDiffusion.load(folders["multiview"])
   shape = (1, *multiview.latent_shape(2))
@@ -127,11 +127,38 @@ def test_the_multiview_folder_loads_as_both_models(folders):
     conditioning = scores.Conditioning(text=text, cameras=cameras)
     return model.score(params, x, step, conditioning).x0
 
-  predictions = [
-    predict(model, model.params, camera) for model in (multiview, plain)
-  ]
-  assert np.isfinite(predictions[0]).all()
-  assert np.abs(predictions[0] - predictions[1]).max() > 0
+  def silent(path, leaf):
+    """Blocks whose last projection is what training starts from."""
+    return 0 * leaf if is_output(path) else leaf
+
+  params = multiview.params
+  silenced = jax.tree_util.tree_map_with_path(silent, params)
+  seen, unseen = (predict(multiview, p, camera) for p in (params, silenced))
+  assert np.isfinite(predict(plain, plain.params, camera)).all()
+  assert np.isfinite(seen).all() and np.abs(seen - unseen).max() > 0
+
+
+def is_output(path):
+  """Whether a parameter is of an epipolar block's last projection."""
+  names = [key.key for key in path]
+  return "epipolar" in names and "proj_out" in names
+
+
+def test_epipolar_blocks_left_their_start(folders, tmp_path):
+  """At first their last projections are zero, and alone have a gradient."""
+  task = make_task(small.leg("multiview", folders["image"]), tmp_path)
+  trained = epipolar_mv.EpipolarMultiview.load(folders["multiview"])
+  start, end = (
+    [
+      leaf
+      for path, leaf in jax.tree_util.tree_leaves_with_path(params["unet"])
+      if is_output(path)
+    ]
+    for params in (task.params, trained.params)
+  )
+  assert len(start) == len(end) == 2  # the kernel and the bias of one block
+  assert not any(leaf.any() for leaf in start)
+  assert all(leaf.any() for leaf in end)
 
 
 @pytest.mark.parametrize("format", ["orbax", "safetensors"])
