@@ -47,7 +47,7 @@ def draw(
     for title, name in _PANELS.items()
   }
   panels = {title: rows for title, rows in panels.items() if any(rows.values())}
-  canvas = mpl.Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
+  canvas = mpl.Figure(figsize=(4.5 * len(panels), 4.2), layout="constrained")
   for number, (title, rows) in enumerate(panels.items()):
     axes = canvas.add_subplot(1, len(panels), number + 1)
     axes.set_title(title, fontsize="medium")
@@ -62,7 +62,12 @@ def draw(
           color=f"C{time // 200}",
           label=f"{label}, t={time}",
         )
-    axes.legend(fontsize="x-small")
+    axes.legend(
+      fontsize="x-small",
+      ncols=2,
+      loc="upper center",
+      bbox_to_anchor=(0.5, -0.15),
+    )
   with atomic.replaced(pathlib.Path(out)) as new:
     canvas.savefig(new, dpi=110, format="png")
 
