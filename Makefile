@@ -65,7 +65,7 @@ test: $(VENV)/.installed-dev  ## every fast test, Python only
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-default-flags: $(VENV)/.installed-dev  ## programs compiled as users compile them
-	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest -n 2 \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest -n 2 --dist loadfile \
 	  @tests/default_flags/arguments.txt
 
 test-hostile: $(VENV)/.installed-dev  ## attacks on every command, and killed runs

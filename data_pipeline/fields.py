@@ -125,7 +125,7 @@ class Fields:
   def texts(self, name: str) -> tuple[str, ...]:
     """One or more texts."""
     found = self.get(name, list)
-    if not found or not all(_is(text, str) for text in found):
+    if not found or not all(_is(text, str) and text.strip() for text in found):
       raise self.error(name, "must be a list of one or more texts")
     return tuple(found)
 

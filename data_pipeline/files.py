@@ -1,5 +1,6 @@
 """Small file operations shared by the data tools."""
 
+import contextlib
 import os
 import pathlib
 import reprlib
@@ -22,9 +23,11 @@ def inside(root: pathlib.Path, name: str) -> pathlib.Path:
     raise ValueError(f"path {reprlib.repr(name)} can be no file's name")
   try:
     leaves = not path.resolve().is_relative_to(root.resolve())
+    with contextlib.suppress(FileNotFoundError):
+      path.stat()
   except (OSError, RuntimeError) as error:  # A link to itself.
     raise ValueError(f"path {name!r} cannot be followed") from error
-  if "\\" in name or leaves:
+  if "\\" in name or ".." in path.parts or leaves:
     raise ValueError(f"path {name!r} leaves {root}; do not trust this file")
   return path
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import multiprocessing
+import os
 import pathlib
 import resource
 import shutil
@@ -66,11 +67,16 @@ def render_all(
 
   Raises:
     ValueError: `out` holds renders of other settings, there is no worker, no
-      time or no memory.
+      time or no memory, or there are more workers than four for each core.
     OSError: nothing more can be written.
   """
   for name, value, allowed, remedy in (
-    ("workers", workers, workers >= 1, "at least 1"),
+    (
+      "workers",
+      workers,
+      1 <= workers <= _most_workers(),
+      f"1 to {_most_workers()}, four for each core",
+    ),
     (
       "time_limit",
       time_limit,
@@ -123,7 +129,13 @@ def render_all(
           file.write(json.dumps(row, ensure_ascii=False) + "\n")
         progress.write(f"skipped {thing.uid}: {reason}")
       progress.update()
-  return failures
+  return {
+    thing.uid: failures[thing.uid] for thing in own if thing.uid in failures
+  }
+
+
+def _most_workers() -> int:
+  return 4 * (os.cpu_count() or 1)
 
 
 def _render_each(

@@ -61,7 +61,13 @@ def check_same(
   """
   try:
     found = made_of(json.loads(path.read_text(encoding="utf-8")))
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+  ) as error:
     raise ValueError(
       f"{path.parent} has no {path.name} of this program; {remedy}"
     ) from error

@@ -97,7 +97,7 @@ def labelled(pairs: list[str], field: str) -> dict[str, str]:
     ValueError: One has no label or no folder, or a label is there twice.
   """
   split = [pair.partition("=")[::2] for pair in pairs]
-  found = dict(split)
+  found = {label: folder for label, folder in split}
   if len(found) < len(split) or not all(a and b for a, b in split):
     raise ValueError(
       f"{field}={pairs}: each must be LABEL=FOLDER, once a label"

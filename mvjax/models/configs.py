@@ -242,13 +242,20 @@ def text_encoder_from_config(
     _require(key, config.get(key, allowed[0]), allowed)
   activation = config.get("hidden_act", "quick_gelu")
   _require("hidden_act", activation, tuple(text_encoder.ACTIVATIONS))
+  width, heads = (
+    whole(config, name) for name in ("hidden_size", "num_attention_heads")
+  )
+  if width % heads:
+    raise ValueError(
+      f"num_attention_heads={heads}: must divide hidden_size={width}"
+    )
   return text_encoder.TextEncoder(
     vocab_size=whole(config, "vocab_size", most=_MOST_TOKENS),
     max_length=whole(config, "max_position_embeddings", most=_MOST_TOKENS),
-    hidden_size=whole(config, "hidden_size"),
+    hidden_size=width,
     intermediate_size=whole(config, "intermediate_size"),
     num_layers=whole(config, "num_hidden_layers", most=_MOST_LAYERS),
-    num_heads=whole(config, "num_attention_heads"),
+    num_heads=heads,
     activation=activation,
     dtype=dtype,
   )

@@ -87,8 +87,10 @@ def make_table(config: ml_collections.ConfigDict, out: pathlib.Path) -> Table:
   if config.num_prompts is not None:
     prompts = _evenly(prompts, config.num_prompts)
   seeds = tuple(config.seeds)
-  if not all(isinstance(seed, int) for seed in seeds):
-    raise ValueError(f"seeds={seeds}: must be whole numbers")
+  if not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+    raise ValueError(f"seeds={seeds}: must be whole numbers from 0 on")
+  if config.folds < 2:
+    raise ValueError(f"folds={config.folds}: must be 2 or more")
   rows = tuple(
     _make_row(row, config=config, prompts=prompts, seeds=seeds, out=out)
     for row in tuple(config.rows)

@@ -73,7 +73,8 @@ def encode_data_set(
     kept = _select(renders.info.metadata["index"], looks)
     if not kept:
       raise ValueError(f"looks={tuple(looks)}: {home} has no such record")
-    first = renders.as_data_source(next(iter(kept)))[0]
+    with shards.reading(f"source={home}"):
+      first = renders.as_data_source(next(iter(kept)))[0]
     metadata = {
       "image_size": int(decoding.pixels(first, [0]).image.shape[1]),
       "source_digest": renders.info.metadata["source_digest"],

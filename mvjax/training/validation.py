@@ -1,6 +1,7 @@
 """Checks of a config that need no data and no compilation."""
 
 import importlib.util
+import math
 
 import ml_collections
 from jax.sharding import AbstractMesh, Mesh
@@ -13,6 +14,8 @@ TASKS = ("vae", "image", "multiview")
 SOURCES = ("renders", "synthetic")
 SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
+# Far above any run; what is beyond is a slip of the hand.
+_MOST_EXAMPLES, _MOST_PIXELS = 2**20, 4096
 
 
 def validate(
@@ -38,13 +41,12 @@ def validate(
     *_model_rules(config),
     *((False, problem) for problem in meshes.problems(config.mesh)),
     *((False, problem) for problem in processes.problems(config.processes)),
+    *_number_rules(config),
     (
       not train.wandb or importlib.util.find_spec("wandb") is not None,
       f"train.wandb={train.wandb!r}: pip install wandb, or set ''",
     ),
   ]
-  for name in ("steps", "batch_size", "accumulate"):
-    rules.append((train[name] >= 1, f"train.{name}={train[name]}: at least 1"))
   for name in ("checkpoint_minutes", "keep"):
     rules.append(
       (train[name] > 0, f"train.{name}={train[name]} must be positive")
@@ -142,6 +144,56 @@ def validate(
     raise ValueError("config: " + "; ".join(broken))
 
 
+def _number_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
+  """Ranges of numbers by themselves."""
+  train, adam, data = config.train, config.optimizer, config.data
+  ranges = [
+    ("seed", config.seed, 0, 2**32 - 1),
+    ("train.steps", train.steps, 1, math.inf),
+    ("train.batch_size", train.batch_size, 1, _MOST_EXAMPLES),
+    ("train.accumulate", train.accumulate, 1, _MOST_EXAMPLES),
+    # 0: no limit.
+    ("train.max_minutes", train.max_minutes, 0, 1e9),
+    ("optimizer.b1", adam.b1, 0, 1),
+    ("optimizer.b2", adam.b2, 0, 1),
+    ("data.image_size", data.image_size, 1, _MOST_PIXELS),
+    ("data.workers", data.workers, 0, 1024),
+    ("vae.latent_channels", config.vae.latent_channels, 1, math.inf),
+    (
+      "text_encoder.num_attention_heads",
+      config.text_encoder.num_attention_heads,
+      1,
+      math.inf,
+    ),
+  ]
+  if data.crop is not None:
+    ranges.append(
+      (
+        f"data.image_size={data.image_size}, data.crop",
+        data.crop,
+        1,
+        data.image_size,
+      )
+    )
+  for name in ("vae", "unet"):
+    section = config[name]
+    ranges += [
+      (f"{name}.{field}", section[field], 1, math.inf)
+      for field in ("norm_num_groups", "layers_per_block")
+    ]
+    widths = section.block_out_channels
+    ranges.append((f"{name}.block_out_channels: levels", len(widths), 1, 16))
+    ranges += [
+      (f"{name}.block_out_channels={widths}: channels", width, 1, math.inf)
+      for width in widths
+    ]
+  ranges += [("unet.num_heads", n, 1, math.inf) for n in config.unet.num_heads]
+  return [
+    (least <= value <= most, f"{name}={value}: must be {least} to {most}")
+    for name, value, least, most in ranges
+  ]
+
+
 def check_devices(
   config: ml_collections.ConfigDict, mesh: Mesh | AbstractMesh
 ) -> None:
@@ -184,6 +236,10 @@ def check_cpu_devices(config: ml_collections.ConfigDict, devices: int) -> None:
     )
 
 
+def _divides(part: int, whole: int) -> bool:
+  return part > 0 and whole % part == 0
+
+
 def _one_of(field: str, value: str, allowed: tuple[str, ...]):
   return value in allowed, f"{field}={value!r}: one of {', '.join(allowed)}"
 
@@ -222,7 +278,7 @@ def _model_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
       f"text_encoder.hidden_size={text.hidden_size}",
     ),
     (
-      text.hidden_size % text.num_attention_heads == 0,
+      _divides(text.num_attention_heads, text.hidden_size),
       f"text_encoder.num_attention_heads={text.num_attention_heads} does not "
       f"divide hidden_size={text.hidden_size}",
     ),
@@ -247,7 +303,7 @@ def _model_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
   for name, section in (("vae", vae), ("unet", unet)):
     rules += [
       (
-        width % section.norm_num_groups == 0,
+        _divides(section.norm_num_groups, width),
         f"{name}.norm_num_groups={section.norm_num_groups} does not divide "
         f"{width} channels",
       )
@@ -257,6 +313,9 @@ def _model_rules(config: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
     unet.block_out_channels, unet.num_heads, strict=False
   ):
     rules.append(
-      (width % heads == 0, f"unet.num_heads: {heads} does not divide {width}")
+      (
+        _divides(heads, width),
+        f"unet.num_heads: {heads} does not divide {width}",
+      )
     )
   return rules

@@ -219,7 +219,7 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
   [
     (["render", "--limit=-1"], "limit=-1: must be at least 1"),
     (["render", "--limit=0"], "limit=0: must be at least 1"),
-    (["render", "--workers=0"], "workers=0: must be at least 1"),
+    (["render", "--workers=0"], "workers=0: must be 1 to"),
     (["render", "--time_limit=nan"], "time_limit=nan: must be a number"),
     (["render", "--time_limit=inf"], "time_limit=inf: must be a number"),
     (["render", "--memory_limit=0"], "memory_limit=0.0: must be 1 GiB"),

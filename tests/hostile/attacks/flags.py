@@ -20,7 +20,7 @@ def _flag(command, flag, *values, copies=(), **how):
       name=f"{flag}={value[:24]}",
       command=(*command, f"--{flag}={value}"),
       build=build,
-      says=f"{name}|{re.escape(value)}" if value.isalpha() else name,
+      says=f"{name}|{re.escape(value)}" if len(value) > 3 else name,
       **how,
     )
     for value in values
@@ -30,7 +30,7 @@ def _flag(command, flag, *values, copies=(), **how):
 _NUMBERS = ("nan", "inf", "-1")
 _TRAIN = {
   "train.steps": ("-1", "x"),
-  "train.batch_size": ("0", "-3", "3", "100000000000"),
+  "train.batch_size": ("0", "-3", "100000000000"),
   "train.accumulate": ("0", "3"),
   "train.ema_decay": ("nan", "2.0"),
   "train.keep": ("0", "-1"),
@@ -126,7 +126,14 @@ ATTACKS = [
   ),
   *_flag(commands.FIGURE, "seed", "7", "x", copies=["samples"]),
   *_flag(commands.VIEW, "port", "x", copies=["samples"], writes=("samples",)),
-  *_flag(("view", "--out=samples"), "port", "-1", "70000", copies=["samples"]),
+  *_flag(
+    ("view", "--out=samples"),
+    "port",
+    "-1",
+    "70000",
+    copies=["samples"],
+    writes=("samples",),
+  ),
   *_flag(commands.RENDER, "workers", "0", "-1", "100000", copies=["objects"]),
   *_flag(
     commands.RENDER, "image_size", "0", "-1", "1000000", copies=["objects"]
