@@ -31,12 +31,16 @@ TIMINGS = ("seconds_of_batch", "peak_memory_bytes")
 
 
 def samples(out):
-  """All files of finished samples, without times and the pages about them."""
+  """All files of finished samples, without times and the pages about them.
+
+  Drafts that a killed process left have names with a dot in front.
+  """
   found = {}
   for path in sorted(out.rglob("*")):
     name = str(path.relative_to(out))
+    drafts = any(part.startswith(".") for part in path.relative_to(out).parts)
     pages = path.suffix == ".html" or "page_files" in name
-    if path.is_file() and not pages and not name.startswith("."):
+    if path.is_file() and not pages and not drafts:
       found[name] = path.read_bytes()
       if path.name == "sample.json":
         record = json.loads(found[name])
